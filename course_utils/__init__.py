@@ -1,0 +1,1 @@
+"""Plumbing for the course notebooks; every library call that a lesson teaches stands in the lesson."""

@@ -1,0 +1,88 @@
+"""The `course` command."""
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from course_utils import paths
+from course_utils.errors import CourseError
+
+
+class CourseGroup(click.Group):
+    """Prints a CourseError as one sentence: exit code 1, 2 for a wrong command, 130 for a run that was stopped."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from course_utils.lessons import UsageError
+        from course_utils.runner import Interrupted
+
+        try:
+            return super().invoke(ctx)
+        except CourseError as error:
+            click.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
+            ctx.exit(130 if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+
+
+@click.group(cls=CourseGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run the course and build what it needs."""
+
+
+@main.command()
+@click.argument("lessons", nargs=-1, metavar="[NN]...")
+@click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
+@click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
+@click.option("--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]")
+def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ...], resume: bool, solutions: bool) -> None:
+    """Run lessons (all, or those with the numbers NN) and write build/index.html."""
+    from course_utils.lessons import UsageError, find_lessons, parse_parameters
+    from course_utils.profiles import load_profile
+    from course_utils.runner import run_lessons
+
+    try:
+        values = load_profile(profile)
+    except CourseError as error:
+        raise UsageError(str(error)) from error
+    chosen = find_lessons(paths.SOLUTIONS if solutions else paths.NOTEBOOKS, lessons)
+    parameters: dict[str, Any] = {}
+    for lesson in chosen:
+        parameters |= parse_parameters(lesson, pairs)
+
+    for name in ("SIGTERM", "SIGHUP"):  # a cancelled job or a closed terminal stops the run like Ctrl-C; nohup does not
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    variant = "solutions" if solutions else "learner"
+    records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo)
+    click.echo(f"Report: {paths.BUILD / 'index.html'}")
+    failed = [record.lesson[:2] for record in records if record.status != "finished"]
+    if failed:
+        raise CourseError(f"Not finished: {', '.join(failed)}. What to do stands above and in the report.")
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail if a notebook differs from its source.")
+def notebooks(check: bool) -> None:
+    """Write the notebooks from notebooks/sources."""
+    from course_utils.notebooks import check_all, write_all
+
+    check_all() if check else write_all()
+
+
+@main.command("build-pages")
+def build_pages() -> None:
+    """Draw the page images and build the dataset in data/cache."""
+    from course_utils.documents import build_documents
+
+    build_documents()
+
+
+@main.command("build-standins", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def build_standins(arguments: tuple[str, ...]) -> None:
+    """Train the stand-in checkpoints again (hours on two cores; goes on where it stopped)."""
+    from course_utils.standins.build import main as build
+
+    sys.exit(build(list(arguments)))

@@ -1,0 +1,135 @@
+"""One source per lesson: `sources/NN_name.py` becomes the learner's notebook and the solution notebook.
+
+A solution region in a code cell stands between `# <solution>` and `# </solution>`. The solution notebook
+keeps it; the learner's notebook has one line in its place, `...  # your code`, or what follows `stub:` in
+`# <solution> stub: answer = ...`.
+"""
+
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from course_utils.errors import CourseError
+from course_utils.files import atomic_write
+from course_utils.paths import NOTEBOOKS
+
+STUB = "...  # your code"
+START = re.compile(r"(?P<indent>\s*)# <solution>(?:\s+stub:\s*(?P<stub>\S.*?))?\s*")
+END = re.compile(r"\s*# </solution>\s*")
+MARKER_LIKE = re.compile(r"</?\s*solution", re.IGNORECASE)
+FILE_NAME = re.compile(r"\d\d_\w+\.py")
+SPACING = ("lines_to_next_cell", "lines_to_end_of_cell_marker")  # jupytext's notes on blank lines in the source
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def find_sources(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The sources below the notebooks' `folder`, in order of their numbers."""
+    return sorted(path for path in (Path(folder) / "sources").glob("*.py") if FILE_NAME.fullmatch(path.name))
+
+
+def build(source: Path) -> tuple[NotebookNode, NotebookNode]:
+    """The learner's and the solution notebook of one percent-format `source`, both without outputs.
+
+    The same source gives the same bytes: cell ids are counted. Raises CourseError for a source that cannot
+    be read, or whose solution markers do not pair up.
+    """
+    source = Path(source)
+    try:
+        parsed = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"{source} cannot be read ({error}): restore it with git.") from error
+    learner, solution = _notebook(), _notebook()
+    for number, cell in enumerate(parsed.cells):
+        for notebook in (learner, solution):
+            copy = nbformat.from_dict({**cell, "id": f"cell-{number:02d}"})
+            for name in SPACING:
+                copy.metadata.pop(name, None)
+            if notebook is learner:
+                copy.source = blank_solutions(cell.source, f"{source.name}, cell {number}", cell.cell_type == "code")
+            notebook.cells.append(copy)
+    nbformat.validate(learner)
+    nbformat.validate(solution)
+    return learner, solution
+
+
+def blank_solutions(text: str, where: str = "this cell", code: bool = True) -> str:
+    """`text` of a cell with every solution region replaced by its stub line.
+
+    Raises CourseError, naming `where`, for markers that do not pair up, an empty region, or any marker in a
+    cell that is not `code`.
+    """
+    kept: list[str] = []
+    opened, inside = 0, 0  # the line number of the open marker, and the lines of code after it
+    for number, line in enumerate(text.split("\n"), start=1):
+        start, end = START.fullmatch(line), END.fullmatch(line)
+        problem = None
+        if (start or end) and not code:
+            problem = "solutions belong in code cells"
+        elif start and opened:
+            problem = f"the solution opened at line {opened} is not closed before it"
+        elif end and not opened:
+            problem = "no solution is open here"
+        elif end and not inside:
+            problem = "the solution is empty"
+        elif code and not (start or end) and MARKER_LIKE.search(line):
+            problem = "write the markers as `# <solution>`, `# <solution> stub: …` and `# </solution>`"
+        if problem:
+            raise CourseError(f"{where}, line {number}, `{line.strip()}`: {problem}.")
+        if start:
+            kept.append(start["indent"] + (start["stub"] or STUB))
+            opened, inside = number, 0
+        elif end:
+            opened = 0
+        elif opened:
+            inside += bool(line.strip())
+        else:
+            kept.append(line)
+    if opened:
+        raise CourseError(f"{where}, line {opened}: close the solution with `# </solution>`.")
+    return "\n".join(kept)
+
+
+def render_all(folder: Path = NOTEBOOKS) -> dict[Path, str]:
+    """What every generated notebook must hold: its path to its text. Raises CourseError without sources."""
+    texts = {}
+    for source in find_sources(folder):
+        name = f"{source.stem}.ipynb"
+        learner, solution = build(source)
+        texts[Path(folder) / name] = _text(learner)
+        texts[Path(folder) / "solutions" / name] = _text(solution)
+    if not texts:
+        raise CourseError(f"There are no lessons in {Path(folder) / 'sources'}: name one there like 07_finetune.py.")
+    return texts
+
+
+def write_all(folder: Path = NOTEBOOKS) -> list[Path]:
+    """Write the notebooks of every source; the paths written. Nothing is written if one source is faulty."""
+    return [atomic_write(path, text) for path, text in render_all(folder).items()]
+
+
+def check_all(folder: Path = NOTEBOOKS) -> list[str]:
+    """What is out of step between sources and notebooks, one sentence each; empty if all is well."""
+    texts = render_all(folder)
+    differences = []
+    for path, text in texts.items():
+        if not path.is_file():
+            differences.append(f"{path} is missing: run `course notebooks`.")
+        elif path.read_text(encoding="utf-8") != text:
+            differences.append(f"{path} differs from its source: edit the source, then run `course notebooks`.")
+    there = {*Path(folder).glob("*.ipynb"), *(Path(folder) / "solutions").glob("*.ipynb")}
+    differences += [f"{path} has no source: delete it." for path in sorted(there - texts.keys())]
+    return differences
+
+
+def _notebook() -> NotebookNode:
+    return nbformat.v4.new_notebook(metadata=nbformat.from_dict(METADATA))
+
+
+def _text(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook).rstrip("\n") + "\n"

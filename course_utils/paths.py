@@ -1,0 +1,13 @@
+"""Where things are, from any working folder."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+MODELS = DATA / "models"
+CACHE = DATA / "cache"
+NOTEBOOKS = ROOT / "notebooks"
+SOURCES = NOTEBOOKS / "sources"
+SOLUTIONS = NOTEBOOKS / "solutions"
+BUILD = Path(os.environ.get("COURSE_BUILD", ROOT / "build"))

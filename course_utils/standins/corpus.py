@@ -1,0 +1,56 @@
+"""General pages, drawn once at the size the model sees, with the place of every word."""
+
+import json
+import os
+import random
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ..facts import pages
+from ..files import atomic_write
+from ..layouts import general_layout
+from ..pages import draw_page
+from ..splits import splits
+
+GRID_ROWS, GRID_COLUMNS = 9, 7  # cells of 32 x 32 px: one image token each
+HEIGHT, WIDTH = 32 * GRID_ROWS, 32 * GRID_COLUMNS
+
+
+def _draw(job: tuple[str, int]) -> tuple[np.ndarray, list, str]:
+    page_id, variant = job
+    seed = f"general-{variant}"
+    rng = random.Random(f"{page_id}-{seed}")
+    drawn = draw_page(pages()[page_id], general_layout(rng.getrandbits(40)), seed, scanned=rng.random() < 0.25)
+    small = drawn.image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    words = [(word, [edge / 2 for edge in box]) for word, box in drawn.words]
+    return np.asarray(small), words, drawn.form
+
+
+class GeneralPages:
+    """`variants` drawings of every general page: `images` (n, 288, 224, 3) uint8, `words`, `forms`, `pages`."""
+
+    def __init__(self, folder: Path, variants: int):
+        ids = [p for p in splits().general]
+        jobs = [(page_id, variant) for variant in range(variants) for page_id in ids]
+        self.pages = [pages()[page_id] for page_id, _ in jobs]
+        done, raw, notes = folder / f"pages-{variants}.done", folder / f"pages-{variants}.raw", folder / f"pages-{variants}.json"
+        shape = (len(jobs), HEIGHT, WIDTH, 3)
+        if not done.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            images = np.memmap(raw, np.uint8, "w+", shape=shape)
+            words, forms = [], []
+            with ProcessPoolExecutor(os.cpu_count()) as pool:
+                drawn = pool.map(_draw, jobs, chunksize=64)
+                for k, (image, found, form) in enumerate(tqdm(drawn, "drawing general pages", len(jobs), mininterval=10)):
+                    images[k] = image
+                    words.append(found)
+                    forms.append(form)
+            images.flush()
+            atomic_write(notes, json.dumps([words, forms]))
+            atomic_write(done, "")
+        self.images = np.memmap(raw, np.uint8, "r", shape=shape)
+        self.words, self.forms = json.loads(notes.read_text())

@@ -1,0 +1,279 @@
+"""NDCG, intervals, duplicates and ceilings."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from course_utils import evaluation
+from course_utils.errors import CourseError
+from course_utils.evaluation import (
+    Interval,
+    attribute_ceiling,
+    bootstrap,
+    by_slice,
+    country_only_ceiling,
+    deduplicate_by_content,
+    error_cut,
+    expected_ndcg,
+    merge_judgements,
+    ndcg_at_k,
+    paired_bootstrap,
+    per_query_ndcg,
+    random_ceiling,
+    rankings,
+    topic_only_ceiling,
+)
+
+# --- NDCG ---
+
+
+def test_ndcg_agrees_with_values_worked_out_by_hand():
+    assert ndcg_at_k(["a", "b"], {"a"}) == 1
+    assert ndcg_at_k(["b", "a"], {"a"}) == pytest.approx(1 / math.log2(3))
+    assert ndcg_at_k(["x", "a", "y", "b"], {"a", "b"}) == pytest.approx(
+        (1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
+    )
+    assert ndcg_at_k(["x", "y"], {"a"}) == 0
+    assert ndcg_at_k(["x", "a"], {"a"}, k=1) == 0
+    assert ndcg_at_k(["a"], {"a", "b", "c"}, k=1) == 1
+    assert ndcg_at_k(["a", "b"], {"a", "missing"}) == pytest.approx(1 / (1 + 1 / math.log2(3)))
+
+
+def test_a_query_without_a_relevant_page_is_refused():
+    with pytest.raises(CourseError, match="no NDCG"):
+        ndcg_at_k(["a"], set())
+    with pytest.raises(CourseError, match="q1"):
+        per_query_ndcg(np.eye(2), np.eye(2), ["q0", "q1"], ["a", "b"], {"q0": {"a"}})
+
+
+@pytest.fixture(params=["distinct", "ties"])
+def collection(request):
+    """Queries (40, 16), pages (120, 16), their ids and judgements; with "ties", cosines are multiples of 1/16."""
+    rng = np.random.default_rng(3)
+    queries, pages = rng.normal(size=(40, 16)), rng.normal(size=(120, 16))
+    if request.param == "ties":
+        queries, pages = np.sign(queries), np.sign(pages)
+    query_ids, page_ids = [f"q{i}" for i in range(40)], [f"p{i}" for i in rng.permutation(120)]
+    relevant = {query: set(rng.choice(page_ids, size=rng.integers(1, 14), replace=False)) for query in query_ids}
+    return queries.astype(np.float32), pages.astype(np.float32), query_ids, page_ids, relevant
+
+
+def test_ndcg_equals_the_information_retrieval_evaluator(collection):
+    import torch
+    from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+    from sentence_transformers.util import cos_sim
+
+    queries, pages, query_ids, page_ids, relevant = collection
+    evaluator = InformationRetrievalEvaluator(
+        {query: query for query in query_ids},
+        {page: page for page in page_ids},
+        relevant,
+        score_functions={"cosine": cos_sim},
+        write_csv=False,
+    )
+    evaluator.embed_inputs = lambda *args, **kwargs: torch.from_numpy(queries)  # no model: its embeddings stand here
+    expected = evaluator.compute_all_metrics(None, corpus_embeddings=torch.from_numpy(pages))["cosine"]["ndcg@k"][10]
+    scores = per_query_ndcg(torch.from_numpy(queries), torch.from_numpy(pages), query_ids, page_ids, relevant)
+    assert scores.shape == (40,)
+    assert scores.mean() == pytest.approx(expected, abs=1e-6)
+    # and query by query
+    ranked = rankings(queries, pages, page_ids)
+    for index, query in enumerate(query_ids):
+        evaluator.queries_ids, evaluator.queries = [query], [query]
+        hits = [{"corpus_id": page, "score": -rank} for rank, page in enumerate(ranked[index])]
+        assert scores[index] == pytest.approx(evaluator.compute_metrics([hits])["ndcg@k"][10], abs=1e-6)
+
+
+def test_rankings_are_by_cosine_and_ties_go_to_the_smaller_id():
+    pages = np.array([[0, 5.0], [3, 0], [0, 0.1], [1, 1]])
+    assert rankings(np.array([[0, 2.0]]), pages, ["d", "c", "b", "a"], k=3) == [["b", "d", "a"]]
+
+
+def test_rankings_do_not_depend_on_the_size_of_the_chunks(collection, monkeypatch):
+    queries, pages, _, page_ids, _ = collection
+    whole = rankings(queries, pages, page_ids)
+    monkeypatch.setattr(evaluation, "SCORE_BYTES", 1)
+    assert rankings(queries, pages, page_ids) == whole
+
+
+def test_a_corpus_smaller_than_k_is_ranked_whole():
+    assert rankings(np.eye(2), np.eye(2), ["a", "b"], k=10) == [["a", "b"], ["b", "a"]]
+
+
+def test_embeddings_that_do_not_fit_get_a_sentence():
+    with pytest.raises(CourseError, match="distinct page ids"):
+        rankings(np.eye(2), np.eye(2), ["a", "a"])
+    with pytest.raises(CourseError, match="truncate both"):
+        rankings(np.ones((1, 3)), np.ones((1, 2)), ["a"])
+    with pytest.raises(CourseError, match="not finite"):
+        rankings(np.array([[np.nan, 1]]), np.ones((1, 2)), ["a"])
+    with pytest.raises(CourseError, match="as many ids"):
+        per_query_ndcg(np.eye(2), np.eye(2), ["q0"], ["a", "b"], {"q0": {"a"}})
+
+
+# --- intervals ---
+
+
+def test_an_interval_prints_as_a_reader_would_write_it():
+    assert str(Interval(0.9123, 0.8891, 0.9337, 300)) == "0.912 [0.889, 0.934], n=300"
+
+
+def test_the_bootstrap_interval_covers_the_true_mean_about_95_times_in_100():
+    rng = np.random.default_rng(0)
+    samples = rng.beta(2, 1, size=(300, 200))  # true mean 2/3
+    intervals = [bootstrap(sample, seed=i, resamples=500) for i, sample in enumerate(samples)]
+    covered = np.mean([interval.low <= 2 / 3 <= interval.high for interval in intervals])
+    assert 0.90 <= covered <= 0.985
+
+
+def test_the_bootstrap_interval_agrees_with_the_normal_approximation():
+    scores = np.random.default_rng(1).random(400)
+    interval = bootstrap(scores)
+    half = 1.96 * scores.std() / 20
+    assert interval.mean == pytest.approx(scores.mean())
+    assert (interval.low, interval.high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.002)
+    assert interval.n == 400
+
+
+def test_the_same_seed_gives_the_same_interval_and_chunks_do_not_matter(monkeypatch):
+    scores = np.random.default_rng(1).random(50)
+    assert bootstrap(scores, seed=4) == bootstrap(scores, seed=4) != bootstrap(scores, seed=5)
+    whole = bootstrap(scores, resamples=999)
+    monkeypatch.setattr(evaluation, "RESAMPLE_BYTES", 50_000)
+    assert bootstrap(scores, resamples=999) == whole
+
+
+def test_the_bootstrap_stays_below_100_mb():
+    scores = np.random.default_rng(1).random(3000)
+    tracemalloc.start()
+    error_cut(scores / 2, scores, resamples=6000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+
+
+def test_a_paired_interval_is_narrower_than_the_difference_of_two():
+    rng = np.random.default_rng(2)
+    before = rng.random(300)
+    after = before + 0.1 + rng.normal(0, 0.02, 300)
+    gain = paired_bootstrap(before, after)
+    assert gain.mean == pytest.approx((after - before).mean())
+    assert 0.09 < gain.low < gain.mean < gain.high < 0.11
+    assert gain.high - gain.low < (bootstrap(after).high - bootstrap(after).low) / 5
+
+
+def test_the_error_cut_is_the_share_of_the_error_that_is_gone():
+    rng = np.random.default_rng(2)
+    before = rng.random(300)
+    cut = error_cut(before, 1 - 0.4 * (1 - before))
+    assert (cut.mean, cut.low, cut.high) == pytest.approx((0.6, 0.6, 0.6))
+    assert error_cut([0.5, 0.7], [0.5, 0.7]).mean == 0
+    noisy = error_cut(before, np.clip(before + rng.normal(0.2, 0.2, 300), 0, 1))
+    assert noisy.low < noisy.mean < noisy.high and noisy.n == 300
+    with pytest.raises(CourseError, match="perfect"):
+        error_cut([1, 1], [1, 1])
+    rare = error_cut([1, 1, 0], [1, 1, 1])  # most resamples hold the failed query, some do not
+    assert (rare.low, rare.mean, rare.high) == (1, 1, 1)
+
+
+def test_slices_have_their_own_mean_and_n():
+    scores = np.array([0.0, 1.0, 1.0, 0.5])
+    sliced = by_slice(scores, {"scan": [True, True, False, False], "table": np.array([False, False, True, True])})
+    assert sliced["scan"].mean == 0.5 and sliced["scan"].n == 2
+    assert sliced["table"].mean == 0.75
+    with pytest.raises(CourseError, match="holds no query"):
+        by_slice(scores, {"none": np.zeros(4, bool)})
+    with pytest.raises(CourseError, match="True or False"):
+        by_slice(scores, {"numbers": [0, 1, 2, 3]})
+
+
+def test_scores_that_cannot_be_compared_get_a_sentence():
+    with pytest.raises(CourseError, match="same queries"):
+        paired_bootstrap([0.1, 0.2], [0.1])
+    for useless in ([], [float("nan")], [[0.1]]):
+        with pytest.raises(CourseError, match="finite score"):
+            bootstrap(useless)
+
+
+# --- duplicates ---
+
+
+def test_a_page_that_is_there_twice_does_not_punish_a_perfect_model(tmp_path):
+    page, copy, other = tmp_path / "a.png", tmp_path / "copy.png", tmp_path / "b.png"
+    page.write_bytes(b"page"), copy.write_bytes(b"page"), other.write_bytes(b"other")
+    relevant = {"q": {"positive"}}
+    ids = ["negative", "positive", "other"]  # the copy, which nobody judged, comes first
+    assert ndcg_at_k(ids, relevant["q"]) < 1
+    canonical = deduplicate_by_content([copy, str(page), other], ids)
+    assert canonical == {"negative": "negative", "positive": "negative", "other": "other"}
+    merged = merge_judgements(relevant, canonical)
+    assert merged == {"q": {"negative"}}
+    corpus = list(dict.fromkeys(canonical.values()))
+    assert ndcg_at_k(corpus, merged["q"]) == 1
+
+
+def test_content_may_be_bytes_images_or_hashes():
+    white, same, black = (Image.new("L", (4, 4), shade) for shade in (255, 255, 0))
+    assert deduplicate_by_content([white, same, black], "abc") == {"a": "a", "b": "a", "c": "c"}
+    tall = Image.new("L", (2, 8), 255)  # the same bytes in another shape
+    assert deduplicate_by_content([white, tall], "ab") == {"a": "a", "b": "b"}
+    assert deduplicate_by_content([b"x", b"x"], "ab") == {"a": "a", "b": "a"}
+    assert deduplicate_by_content(["AB" * 8, "ab" * 8], "ab") == {"a": "a", "b": "a"}
+
+
+def test_what_is_not_a_page_gets_a_sentence():
+    with pytest.raises(CourseError, match="build the pages"):
+        deduplicate_by_content(["no-such-page.png"], ["a"])
+    with pytest.raises(CourseError, match="two different pages"):
+        deduplicate_by_content([b"x", b"y"], ["a", "a"])
+    with pytest.raises(CourseError, match="unknown"):
+        merge_judgements({"q": {"unknown"}}, {"a": "a"})
+
+
+# --- ceilings ---
+
+
+def simulate(candidates, found, relevant, pages, k=10, draws=8000):
+    """NDCG@k of readers who shuffle the candidates, then the rest."""
+    rng = np.random.default_rng(0)
+    first, rest = np.arange(candidates) < found, np.arange(pages - candidates) < relevant - found
+    order = np.concatenate(
+        [rng.permuted(np.tile(part, (draws, 1)), axis=1) for part in (first, rest)], axis=1
+    )
+    weights = 1 / np.log2(np.arange(2, min(k, pages) + 2))
+    ideal = (1 / np.log2(np.arange(2, min(k, relevant) + 2))).sum()
+    return (order[:, :k] @ weights[: order.shape[1]] / ideal).mean()
+
+
+@pytest.mark.parametrize(
+    ("candidates", "found", "relevant", "pages"),
+    [(30, 2, 2, 60), (4, 1, 3, 40), (0, 0, 5, 50), (7, 7, 7, 20), (5, 0, 2, 8), (12, 3, 12, 12 + 30), (6, 2, 2, 6)],
+)
+def test_the_expected_score_agrees_with_a_simulation(candidates, found, relevant, pages):
+    exact = expected_ndcg(candidates, found, relevant, pages)
+    assert exact == pytest.approx(simulate(candidates, found, relevant, pages), abs=0.012)
+
+
+def test_ceilings_by_hand():
+    table = [{"page_id": f"{c}{t}", "country": c, "topic": t} for c in "ABCD" for t in "xyz"]
+    relevant = {"q": {"Ax"}}
+    discount = 1 / np.log2(np.arange(2, 12))
+    assert country_only_ceiling(["q"], relevant, table) == pytest.approx(discount[:3].mean())
+    assert topic_only_ceiling(["q"], relevant, table) == pytest.approx(discount[:4].mean())
+    assert random_ceiling(["q"], relevant, 12) == pytest.approx(discount.sum() / 12)
+    columns = {name: [row[name] for row in table] for name in ("page_id", "country", "topic")}
+    assert country_only_ceiling(["q"], relevant, columns) == country_only_ceiling(["q"], relevant, table)
+
+
+def test_a_reader_who_knows_the_one_page_that_answers_is_perfect():
+    assert attribute_ceiling(["q"], {"q": {"a"}}, {"a": "only", "b": "other"}) == pytest.approx([1.0])
+
+
+def test_ceilings_name_the_judgement_that_is_missing():
+    with pytest.raises(CourseError, match="'gone'"):
+        attribute_ceiling(["q"], {"q": {"gone"}}, {"a": "x"})
+    with pytest.raises(CourseError, match="'q'"):
+        random_ceiling(["q"], {}, 10)

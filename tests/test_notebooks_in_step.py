@@ -1,0 +1,143 @@
+"""Sources, learner notebooks and solution notebooks say the same, solutions aside."""
+
+import json
+from difflib import SequenceMatcher
+
+import nbformat
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.notebooks import STUB, blank_solutions, build, check_all, find_sources, render_all, write_all
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
+
+TOY = '''# %% [markdown]
+# # 03 · Toy
+
+# %% tags=["parameters"]
+PROFILE = "tiny"
+
+# %%
+def double(x):
+    # <solution>
+    y = 2 * x
+    return y
+    # </solution>
+
+
+# <solution> stub: answer = ...
+answer = double(21)
+# </solution>
+print(answer)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A folder of notebooks with one source."""
+    source = tmp_path / "sources" / "03_toy.py"
+    source.parent.mkdir()
+    source.write_text(TOY, encoding="utf-8")
+    return tmp_path
+
+
+def read(folder, lesson):
+    return nbformat.read(folder / f"{lesson.stem}.ipynb", as_version=4)
+
+
+def test_there_is_a_lesson():
+    assert find_sources()
+
+
+def test_every_notebook_is_in_step_with_its_source():
+    assert check_all() == []
+
+
+def test_the_learner_s_notebook_differs_from_the_solution_only_at_marked_lines(lesson):
+    learner, solution = read(NOTEBOOKS, lesson), read(SOLUTIONS, lesson)
+    assert learner.metadata == solution.metadata
+    assert [(c.id, c.cell_type, c.metadata) for c in learner.cells] == \
+        [(c.id, c.cell_type, c.metadata) for c in solution.cells]
+    for blank, solved in zip(learner.cells, solution.cells):
+        assert "<solution>" not in blank.source
+        # Put each region's stub in the solution's place by hand: all that stands outside is the learner's.
+        expected, inside = [], False
+        for line in solved.source.splitlines():
+            mark = line.strip()
+            if mark.startswith("# <solution>"):
+                inside = True
+                stub = mark.removeprefix("# <solution>").strip().removeprefix("stub:").strip()
+                expected.append(line[: len(line) - len(line.lstrip())] + (stub or STUB))
+            elif mark == "# </solution>":
+                inside = False
+            elif not inside:
+                expected.append(line)
+        assert blank.source.splitlines() == expected
+
+
+def test_a_lesson_leaves_something_to_do(lesson):
+    learner, solution = build(lesson)
+    assert [c.source for c in learner.cells] != [c.source for c in solution.cells]
+
+
+def test_notebooks_carry_no_outputs(lesson):
+    for folder in (NOTEBOOKS, SOLUTIONS):
+        for cell in read(folder, lesson).cells:
+            if cell.cell_type == "code":
+                assert cell.outputs == [] and cell.execution_count is None, cell.id
+
+
+def test_building_twice_gives_the_same_bytes(toy):
+    assert render_all(toy) == render_all(toy)
+    ids = [cell["id"] for cell in json.loads(render_all(toy)[toy / "03_toy.ipynb"])["cells"]]
+    assert ids == ["cell-00", "cell-01", "cell-02"]
+
+
+def test_stubs_take_the_place_of_solutions_and_nothing_else_moves(toy):
+    learner, solution = build(toy / "sources" / "03_toy.py")
+    assert learner.cells[2].source == f"def double(x):\n    {STUB}\n\n\nanswer = ...\nprint(answer)"
+    changed = [tag for tag, *_ in SequenceMatcher(
+        None, solution.cells[2].source.splitlines(), learner.cells[2].source.splitlines()).get_opcodes()]
+    assert changed == ["equal", "replace", "equal", "replace", "equal"]
+    assert learner.cells[1].metadata == {"tags": ["parameters"]}
+
+
+def test_an_edited_a_missing_and_a_stray_notebook_are_told_apart(toy):
+    written = write_all(toy)
+    assert written == [toy / "03_toy.ipynb", toy / "solutions" / "03_toy.ipynb"]
+    assert check_all(toy) == []
+    written[0].write_text(written[0].read_text().replace("21", "22").replace("Toy", "Boy"))
+    written[1].rename(toy / "solutions" / "04_stray.ipynb")
+    edited, missing, stray = check_all(toy)
+    assert "differs from its source" in edited and "is missing" in missing and "has no source" in stray
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("# <solution>\nx = 1", "close the solution"),
+    ("x = 1\n# </solution>", "no solution is open"),
+    ("# <solution>\n# <solution>\nx = 1\n# </solution>", "is not closed before it"),
+    ("# <solution>\n\n# </solution>", "is empty"),
+    ("#<solution>\nx = 1\n#</solution>", "write the markers as"),
+    ("# <solution> answer = ...\nx = 1\n# </solution>", "write the markers as"),
+])
+def test_faulty_solution_markers_are_named(text, complaint):
+    with pytest.raises(CourseError, match=complaint):
+        blank_solutions(text)
+
+
+def test_a_solution_in_prose_is_refused():
+    with pytest.raises(CourseError, match="belong in code cells"):
+        blank_solutions("# <solution>\nforty-two\n# </solution>", code=False)
+
+
+def test_a_faulty_source_leaves_the_notebooks_as_they_were(toy):
+    write_all(toy)
+    (toy / "sources" / "04_faulty.py").write_text("# %%\n# <solution>\nx = 1\n", encoding="utf-8")
+    before = {path: path.read_bytes() for path in toy.rglob("*.ipynb")}
+    with pytest.raises(CourseError, match="04_faulty.py, cell 0, line 1"):
+        write_all(toy)
+    assert {path: path.read_bytes() for path in toy.rglob("*.ipynb")} == before
+
+
+def test_a_folder_without_sources_is_an_error(tmp_path):
+    with pytest.raises(CourseError, match="no lessons"):
+        write_all(tmp_path)
