@@ -68,7 +68,14 @@ def notebooks(check: bool) -> None:
     """Write the notebooks from notebooks/sources."""
     from course_utils.notebooks import check_all, write_all
 
-    check_all() if check else write_all()
+    if check:
+        differences = check_all()
+        if differences:
+            raise CourseError("\n".join(differences))
+        click.echo("The notebooks are in step with their sources.")
+    else:
+        for path in write_all():
+            click.echo(path)
 
 
 @main.command("build-pages")

@@ -34,7 +34,8 @@ class Drawn:
 
 
 @functools.cache
-def _font(family: str, bold: bool, size: int) -> ImageFont.FreeTypeFont:
+def font_of(family: str, bold: bool, size: int) -> ImageFont.FreeTypeFont:
+    """A font of the course at `size` pixels."""
     return ImageFont.truetype(str(DATA / "fonts" / FAMILIES[family][bold]), size)
 
 
@@ -48,7 +49,7 @@ class _Canvas:
         self.later: list[tuple] = []
 
     def font(self, size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-        return _font(self.layout.family, bold, size)
+        return font_of(self.layout.family, bold, size)
 
     def rectangle(self, x0, y0, x1, y1, fill=None, outline=None, width=1):
         self.shapes.rectangle([2 * x0, 2 * y0, 2 * x1, 2 * y1], fill=fill, outline=outline, width=2 * width)

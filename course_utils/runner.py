@@ -185,22 +185,16 @@ def _execute(
 
 def _kernel_manager(environment: dict[str, str]) -> type:
     """A kernel manager that always starts this very Python, whatever kernels the home folder has."""
-    import zmq
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
 
     class CourseKernelManager(AsyncKernelManager):
-        @default("transport_encryption")
-        def _encrypt_if_possible(self) -> str:  # unencrypted kernels warn about it
-            return "auto" if zmq.has("curve") else "disabled"
-
         @property
         def kernel_spec(self) -> KernelSpec:
             # `$` would be read as the start of a variable
             env = {name: value.replace("$", "$$") for name, value in environment.items()}
-            return KernelSpec(**get_kernel_dict(), env=env)
+            return KernelSpec(**get_kernel_dict(["--log-level=50"]), env=env)  # a cell's own errors still show
 
     return CourseKernelManager
 

@@ -19,17 +19,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
 
 from ..facts import Page, pages, wordings
 from ..queries import FORM_NAMES, query
+from ..layouts import FAMILIES, INKS
+from ..pages import font_of
 from ..splits import splits
 from .architecture import IMAGE_MEAN, IMAGE_STD
 from .corpus import GRID_COLUMNS, GRID_ROWS, GeneralPages
 
 CROP_ROWS = 3
+STRIP_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Phase:
 
     name: str
     steps: int
+    strip_steps: int
     crop_steps: int
     batch: int
     crop_batch: int
@@ -110,6 +115,9 @@ class Trainer:
         self.pieces = {w: [p for p in found if p > 7] for w, found in zip(known, pieces, strict=True)}
         self.read_ids = torch.tensor(sorted({p for found in self.pieces.values() for p in found}))
         self.column = {int(p): k for k, p in enumerate(self.read_ids)}
+        names = {w for page in corpus.pages for w in page.country.name.split()}
+        titles = {w for topic in wordings().values() for title in topic["titles"] for w in title.split()}
+        self.title_words = sorted(names | titles)
         table = model.get_input_embeddings().weight
         decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table]
         plain = [p for p in model.parameters() if p.ndim <= 1] + [self.scales]
@@ -118,6 +126,7 @@ class Trainer:
                   {"params": [table], "weight_decay": 0.0, "part": 0.3}]
         self.optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))
         self.step = 0
+        self.loose = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
         Qwen3VLVisionPatchEmbed.forward = _flat_patches
         model.model.visual.register_forward_hook(lambda _, __, out: setattr(self, "seen", out.pooler_output))
 
@@ -188,10 +197,42 @@ class Trainer:
         loss = F.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True))
         return loss, wanted.gather(1, logits.argmax(1, keepdim=True)).mean().item()
 
+    def _strip(self, rng: random.Random, loose: float) -> tuple[np.ndarray, list]:
+        """A line of words, 224 x 32 px, in its place at first and anywhere in the strip as `loose` grows to 1."""
+        family, bold = rng.choice(tuple(FAMILIES)), rng.random() < 0.6
+        ink, paper = ("black", "white")
+        if rng.random() < loose:
+            ink, paper = rng.choice((("white", rng.choice(INKS)), (rng.choice(INKS), "white")))
+        font = font_of(family, bold, round(25 + loose * rng.uniform(-5, 7)))
+        strip = Image.new("RGB", (448, 64), paper)
+        draw, words = ImageDraw.Draw(strip), []
+        x, y = 4 + loose * rng.uniform(-4, 56), 32 + loose * rng.uniform(-22, 22)
+        while x < 440:
+            word = rng.choice(self.title_words)
+            draw.text((x, y), word, font=font, fill=ink, anchor="lm")
+            width = font.getlength(word)
+            words.append((word, (x / 2, y / 2 - 5, (x + width) / 2, y / 2 + 5)))
+            x += width + font.getlength(" ")
+            if loose < 0.5:
+                x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 20)
+        return np.asarray(strip.reduce(2)), words
+
+    def _strip_loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rng = random.Random(f"strip-{self.phase.seed}-{step}")
+        strips = [self._strip(rng, self.loose.item()) for _ in range(STRIP_BATCH)]
+        images = torch.from_numpy(np.stack([image for image, _ in strips]))
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 14]] * STRIP_BATCH))
+        read, right = self._read_loss([self._cells(words, 1) for _, words in strips], 7)
+        if right > 0.75:
+            self.loose += (1 - self.loose).clamp(max=0.005)
+        return read, {"read": read.item(), "read_right": right, "loose": self.loose.item()}
+
     def losses(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         phase, corpus = self.phase, self.corpus
         rng = random.Random(f"{phase.name}-{phase.seed}-{step}")
-        crop = step < phase.crop_steps or rng.random() < 0.0
+        if step < phase.strip_steps:
+            return self._strip_loss(step)
+        crop = step < phase.strip_steps + phase.crop_steps
         chosen = look_alikes(corpus.pages, phase.crop_batch if crop else phase.batch, rng)
         pictures = [self._picture(k, crop, rng) for k in chosen]
         images = torch.from_numpy(np.stack([image for image, _ in pictures]))
@@ -266,7 +307,7 @@ class Trainer:
     def save(self) -> None:
         """Weights and optimizer state at this step, in one safetensors file that is replaced whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {}
+        tensors = {"loose": self.loose}
         for name, parameter in self._parameters().items():
             tensors[f"weight/{name}"] = parameter.detach().contiguous()
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -281,6 +322,7 @@ class Trainer:
         if not path.exists():
             return
         tensors = load_file(path)
+        self.loose = tensors["loose"]
         with torch.no_grad():
             for name, parameter in self._parameters().items():
                 parameter.copy_(tensors[f"weight/{name}"])

@@ -1,0 +1,77 @@
+"""Three sets of values for the same cells: `tiny` (two CPU cores), `t4` (16 GB GPU), `full` (80 GB GPU)."""
+
+from dataclasses import dataclass, field
+
+from .errors import CourseError
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Values only; the calls stay in the notebooks. Pixels are areas, minutes are by lesson number."""
+
+    name: str
+    hardware: str
+    network: bool
+    embedder: str
+    raw_vlm: str
+    dtype: str
+    attention: str
+    longest_edge: int  # pixel budget of an image: its area is at most this
+    dataset: str
+    train_rows: int
+    negatives: int
+    batch_size: int
+    mini_batch_size: int
+    eval_batch_size: int
+    epochs: int
+    learning_rate: float
+    warmup: float
+    bf16: bool
+    fp16: bool
+    lora: bool
+    frozen: str  # parameters whose name matches this are not trained
+    dimensions: tuple[int, ...]
+    evaluations: int  # passes over the dev pages during training
+    minutes: dict[str, float] = field(default_factory=dict)
+
+
+SHORTEST_EDGE = 32 * 32  # the least area of an image, in pixels: one token
+PUBLISHED_DATA = "tomaarsen/llamaindex-vdr-en-train-preprocessed"
+PUBLISHED_DIMENSIONS = (2048, 1536, 1024, 512, 256, 128, 64)
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="tiny", hardware="2 CPU cores, 8 GB", network=False,
+            embedder="tiny-qwen3-vl-embedding", raw_vlm="tiny-qwen3-vl",
+            dtype="float32", attention="sdpa", longest_edge=224 * 288,
+            dataset="factbook", train_rows=1536, negatives=1, batch_size=64, mini_batch_size=32, eval_batch_size=32,
+            epochs=1, learning_rate=3e-4, warmup=0.1, bf16=False, fp16=False, lora=False, frozen=r"visual\.patch_embed",
+            dimensions=(192, 128, 64, 32, 16), evaluations=3, minutes={"07": 6},
+        ),
+        Profile(
+            name="t4", hardware="one 16 GB GPU", network=True,
+            embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            dtype="float16", attention="sdpa", longest_edge=400 * 400,
+            dataset=PUBLISHED_DATA, train_rows=2000, negatives=1, batch_size=32, mini_batch_size=1, eval_batch_size=4,
+            epochs=1, learning_rate=1e-4, warmup=0.1, bf16=False, fp16=True, lora=True, frozen="",
+            dimensions=PUBLISHED_DIMENSIONS, evaluations=1, minutes={"07": 120},
+        ),
+        Profile(
+            name="full", hardware="one 80 GB GPU", network=True,
+            embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            dtype="bfloat16", attention="sdpa", longest_edge=600 * 600,
+            dataset=PUBLISHED_DATA, train_rows=10_000, negatives=1, batch_size=64, mini_batch_size=1, eval_batch_size=8,
+            epochs=1, learning_rate=2e-5, warmup=0.1, bf16=True, fp16=False, lora=False, frozen="",
+            dimensions=PUBLISHED_DIMENSIONS, evaluations=5, minutes={"07": 180},
+        ),
+    )
+}
+
+
+def load_profile(name: str) -> Profile:
+    """The profile of that name. Raises CourseError, naming the three there are."""
+    if name not in PROFILES:
+        raise CourseError(f"There is no profile {name!r}: set PROFILE to one of {', '.join(PROFILES)}.")
+    return PROFILES[name]

@@ -1,0 +1,119 @@
+"""The report shows what was recorded, opens without a network and survives whatever lies in `build/`."""
+
+import base64
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from course_utils.records import Record, write_record
+from course_utils.report import format_minutes, format_number, headline, tabulate, write_report
+
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+METRICS = {
+    "queries": 300, "pages": 1500,
+    "ndcg@10/before": 0.48, "ndcg@10/before/low": 0.44, "ndcg@10/before/high": 0.52,
+    "ndcg@10/after": 0.93, "ndcg@10/after/low": 0.91, "ndcg@10/after/high": 0.95,
+    "ndcg@10/gain": 0.45, "ndcg@10/gain/low": 0.41, "ndcg@10/gain/high": 0.49,
+    "ndcg@10/before/scan": 0.38, "ndcg@10/after/scan": 0.85, "ndcg@10/after/scan/low": 0.80, "ndcg@10/after/scan/high": 0.90,
+    "ndcg@10/after/unseen-country": 0.82,
+}
+
+
+class Page(HTMLParser):
+    """Collects images, addresses and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.images, self.addresses, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            self.images.append(attrs)
+        self.addresses += [attrs[key] for key in ("src", "href") if key in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def record(status="finished", lesson="07_toy", **values):
+    return Record(lesson=lesson, title="07 · A toy lesson", profile="tiny", parameters={}, variant="learner",
+                  fingerprint="x", expected_minutes=5.0, status=status, minutes=4.8, **values)
+
+
+@pytest.fixture
+def build(tmp_path):
+    write_record(tmp_path, record(slowest=[{"number": 9, "heading": "Train", "line": "trainer.train()", "seconds": 123.4}]))
+    folder = tmp_path / "07_toy"
+    (folder / "before_after.png").write_bytes(PIXEL)
+    (folder / "metrics.json").write_text(json.dumps({
+        "lesson": "07_toy", "profile": "tiny", "seed": 0, "minutes": 4.7, "peak_memory_mib": 2900.4, "metrics": METRICS,
+        "figures": {"before_after": {"path": "before_after.png", "alt": "NDCG@10 rises from 0.48 to 0.93 & more."}},
+    }))
+    return tmp_path
+
+
+def test_the_report_shows_figures_intervals_slices_and_circumstances(build):
+    text = " ".join(Page(write_report(build).read_text()).text.split())
+    for shown in ("07 · A toy lesson", "✓ finished", "4.8 min", "about 5.0 min expected", "2,900 MiB", "1,500 pages", "0.480",
+                  "0.930", "+0.450", "0.410 to 0.490", "87%", "unseen country", "0.820", "scan", "0.850", "Train",
+                  "trainer.train()", "2.1 min", "sentence-transformers", "python", "commit"):
+        assert shown in text, shown
+
+
+def test_the_report_needs_no_other_file_and_its_pictures_speak(build):
+    page = Page(write_report(build).read_text())
+    assert [image["alt"] for image in page.images] == ["NDCG@10 rises from 0.48 to 0.93 & more."]
+    assert all(address.startswith("data:") for address in page.addresses)
+
+
+def test_links_appear_only_for_files_that_exist(build):
+    (build / "07_toy.html").write_text("x")
+    assert "07_toy.html" in Page(write_report(build).read_text()).addresses
+
+
+def test_a_failure_shows_its_cell_class_and_advice(tmp_path):
+    write_record(tmp_path, record("failed", failure={
+        "class": "memory", "advice": "Close other programs.", "error": "MemoryError: <none>", "cell": "[9]: trainer.train()"}))
+    text = Page(write_report(tmp_path).read_text()).text
+    for shown in ("✕ failed", "memory", "Close other programs.", "MemoryError: <none>", "[9]: trainer.train()"):
+        assert shown in text
+
+
+def test_figures_of_an_earlier_run_are_not_shown_as_this_ones(build):
+    write_record(build, record("failed", started="2999-01-01T00:00:00+00:00"))
+    assert "0.930" not in write_report(build).read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 0}', '{"format": 1, "lesson": "07_toy"}', '{"format": 1, "extra": 2}'])
+def test_a_damaged_or_older_record_is_left_out(build, content):
+    (build / "07_toy" / "run.json").write_text(content)
+    assert "No lesson has run yet" in write_report(build).read_text()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"metrics": 3}', '{"metrics": {"ndcg@10/after": "high"}, "figures": []}'])
+def test_damaged_metrics_leave_a_card_without_figures(build, content):
+    (build / "07_toy" / "metrics.json").write_text(content)
+    assert "✓ finished" in Page(write_report(build).read_text()).text
+
+
+def test_metrics_are_sorted_into_measures_slices_and_counts():
+    measures, counts = tabulate({**METRICS, "memory/cached/16": 900, "memory/cached/128": 1200})
+    assert counts == {"queries": 300, "pages": 1500}
+    ndcg, memory = measures
+    assert ndcg.whens == ["before", "after", "gain"] and list(ndcg.rows) == ["", "scan", "unseen-country"]
+    assert ndcg.rows["scan"]["after"].low == 0.80
+    assert memory.rows["128"]["cached"].value == 1200
+
+
+def test_the_headline_computes_the_gain_that_was_not_recorded():
+    top = headline(tabulate({"ndcg@10/before": 0.5, "ndcg@10/after": 0.75})[0])
+    assert top["gain"].value == 0.25 and top["error_cut"] == 50
+    assert headline(tabulate({"ndcg@10/random": 0.1})[0]) is None
+
+
+def test_numbers_are_written_for_people():
+    assert [format_number(value) for value in (300, 12345, 0.5, -0.25, 900.4, None)] == ["300", "12,345", "0.500", "−0.250", "900", "–"]
+    assert [format_minutes(value) for value in (0.5, 4.81, None)] == ["30 s", "4.8 min", "–"]
