@@ -101,9 +101,9 @@ def peak_memory_mib() -> float:
 def machine() -> dict[str, str | int | float]:
     """What the report says about this machine: cpu, cores, memory_gb (10^9 bytes), gpu, python, platform."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": cores(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
         "gpu": _gpu(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -121,14 +121,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1].strip()
     except (OSError, TypeError):
         return platform.processor() or platform.machine()
 
 
-def _memory_gb() -> float:
+def memory_gb() -> float:
     """Memory that this process may use: the machine's, or the container's limit where that is smaller."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

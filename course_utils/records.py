@@ -97,7 +97,7 @@ def installed_versions() -> dict[str, str]:
 def describe_machine() -> str:
     """Processor, cores, memory, GPU and system in one line, without loading torch and without names of hosts."""
     gpu = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()[:1]
-    parts = [environment._cpu_model(), f"{environment.cores()} cores", f"{environment._memory_gb():.0f} GB memory", *gpu,
+    parts = [environment.cpu_model(), f"{environment.cores()} cores", f"{environment.memory_gb():.0f} GB memory", *gpu,
              f"{platform.system()} {platform.machine()}"]
     return " · ".join(parts)
 

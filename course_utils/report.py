@@ -2,12 +2,14 @@
 
 import base64
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
 
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
@@ -34,16 +36,13 @@ class Measure:
     whens: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, Score]] = field(default_factory=dict)
 
-    def overall(self, when: str) -> Score | None:
-        return self.rows.get("", {}).get(when)
-
 
 def write_report(build: Path) -> Path:
     """Write `index.html` from the records and metrics in `build`; what cannot be read is left out."""
     build = Path(build)
     cards = [_card(build, record) for record in _records(build)]
     jinja = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"number": format_number, "minutes": format_minutes, "plain": plain_name}
+    jinja.filters |= {"number": format_number, "minutes": format_minutes, "plain": plain_name, "sentence": sentence, "percent": format_percent}
     page = jinja.get_template("report.html.j2").render(
         cards=cards,
         finished=sum(card["record"].status == FINISHED for card in cards),
@@ -76,7 +75,7 @@ def read_metrics(build: Path, record: Record) -> dict[str, Any] | None:
 
 
 def tabulate(metrics: dict[str, float]) -> tuple[list[Measure], dict[str, float]]:
-    """Sort `measure/when[/slice][/low|/high]` into measures, and names without a slash into plain counts."""
+    """Sort `measure/when[/slice][/low|/high]` into tables, and names without a slash into plain counts."""
     measures: dict[str, Measure] = {}
     counts = {}
     for name, value in metrics.items():
@@ -90,41 +89,87 @@ def tabulate(metrics: dict[str, float]) -> tuple[list[Measure], dict[str, float]
         when, part = parts[1], "/".join(parts[2:])
         if when not in measure.whens:
             measure.whens.append(when)
-        score = Score(value, metrics.get(f"{name}/low"), metrics.get(f"{name}/high"))
-        measure.rows.setdefault(part, {})[when] = score
-    for measure in measures.values():
-        measure.rows = dict(sorted(measure.rows.items(), key=lambda row: row[0] != ""))
-    return list(measures.values()), counts
+        measure.rows.setdefault(part, {})[when] = _score(metrics, name)
+    return [table for measure in measures.values() for table in _split(measure)], counts
 
 
-def headline(measures: list[Measure]) -> dict[str, Any] | None:
-    """Before, after, gain and the share of the error that went, for the first measure that has them."""
-    for measure in measures:
-        before, after = measure.overall("before"), measure.overall("after")
-        if before and after:
-            gain = measure.overall("gain") or Score(after.value - before.value)
-            error_cut = 100 * (after.value - before.value) / (1 - before.value) if before.value < 1 else None
-            return {"measure": measure.name, "before": before, "after": after, "gain": gain, "error_cut": error_cut}
+def _split(measure: Measure) -> list[Measure]:
+    """One table for each group of columns that have slices in common, the whole set's row first.
+
+    Columns of one figure (`gain` apart, which stands beside what it compares) make a list of their own.
+    """
+    columns = {when: {part: row[when] for part, row in measure.rows.items() if when in row} for when in measure.whens}
+    lone = {when for when, column in columns.items() if list(column) == [""] and when != "gain"}
+    if lone == columns.keys() - {"gain"}:
+        lone = set()
+    tables: list[Measure] = []
+    for when, column in columns.items():
+        table = next((table for table in tables
+                      if table.rows.keys() & column.keys() and (table.whens[0] in lone) == (when in lone)), None)
+        if table is None:
+            tables.append(table := Measure(measure.name))
+        table.whens.append(when)
+        for part, score in column.items():
+            table.rows.setdefault(part, {})[when] = score
+    for table in tables:
+        table.rows = dict(sorted(table.rows.items(), key=lambda row: row[0] != ""))
+    return tables
+
+
+def headline(metrics: dict[str, float]) -> dict[str, Any] | None:
+    """Before, after, gain and error cut (a share), for the first measure that has a before and an after."""
+    for name in metrics:
+        measure = name.removesuffix("/before")
+        after, before = metrics.get(f"{measure}/after"), metrics[name]
+        if name.count("/") == 1 and measure != name and after is not None:
+            return {
+                "measure": measure,
+                "before": _score(metrics, name),
+                "after": _score(metrics, f"{measure}/after"),
+                "gain": _score(metrics, f"{measure}/gain") or Score(after - before),
+                "error_cut": _score(metrics, f"{measure}/error-cut")
+                or (Score((after - before) / (1 - before)) if before < 1 else None),
+            }
     return None
 
 
+def _score(metrics: dict[str, float], name: str) -> Score | None:
+    if name not in metrics:
+        return None
+    return Score(metrics[name], metrics.get(f"{name}/low"), metrics.get(f"{name}/high"))
+
+
 def format_number(value: float | None) -> str:
-    """3 decimals for scores, none for large figures, separators for counts; a dash for nothing."""
+    """3 decimals for scores, none for large figures, powers of ten for tiny ones; a dash for nothing."""
     if value is None:
         return "–"
-    text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3f}"
+    if isinstance(value, int) or abs(value) >= 100:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
     return text.replace("-", "−")
 
 
 def format_minutes(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value * 60:.0f} s" if value < 1 else f"{value:.1f} min"
+    if value < 1:
+        return f"{value * 60:.0f} s"
+    return f"{value:.0f} min" if value >= 10 or value == int(value) else f"{value:.1f} min"
+
+
+def format_percent(share: float) -> str:
+    return f"{100 * share:.0f}%".replace("-", "−")
 
 
 def plain_name(name: str) -> str:
     """A metric's name for people: `ndcg@10` as NDCG@10, `unseen-country` as unseen country."""
     return name.replace("ndcg", "NDCG").replace("mrr", "MRR").replace("-", " ").replace("_", " ") or "all"
+
+
+def sentence(text: str) -> Markup:
+    """A sentence with its `commands` set as code; everything else is escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _records(build: Path) -> list[Record]:
@@ -148,12 +193,12 @@ def _card(build: Path, record: Record) -> dict[str, Any]:
         "record": record,
         "started": datetime.fromisoformat(record.started).strftime("%d %B %Y, %H:%M"),
         "memory": content["peak_memory_mib"],
-        "headline": headline(measures),
+        "headline": headline(content["metrics"]),
         "measures": measures,
         "counts": counts,
         "figures": [{"name": name, "alt": figure["alt"], "uri": uri}
                     for name, figure in figures if (uri := _data_uri(build / record.lesson / figure["path"]))],
-        "links": [(label, file) for label, file in (("Read it", f"{record.lesson}.html"), ("Notebook", f"{record.lesson}.ipynb"))
+        "links": [(label, file) for label, file in (("Read the executed lesson", f"{record.lesson}.html"), ("open its notebook", f"{record.lesson}.ipynb"))
                   if (build / file).exists()],
     }
 

@@ -176,7 +176,7 @@ def _execute(
             language="python",
             cwd=str(lesson.path.resolve().parent),
             kernel_manager_class=_kernel_manager(environment),
-            progress_bar={"desc": title, "disable": None, "bar_format": "{desc} {percentage:3.0f}%|{bar:20}| {elapsed} {postfix}"},
+            progress_bar={"desc": title, "disable": None, "bar_format": "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}{postfix}"},
         )
     except Exception as error:  # whatever a cell or its process can raise: it becomes the record's failure
         return error

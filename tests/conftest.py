@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -13,3 +15,11 @@ def pytest_generate_tests(metafunc):
     """A test with an argument `lesson` runs once per source; with none, test_notebooks_in_step fails."""
     if "lesson" in metafunc.fixturenames:
         metafunc.parametrize("lesson", find_sources(), ids=lambda source: source.stem)
+
+
+@pytest.fixture(scope="session")
+def documents():
+    """The whole data set, drawn once (1 to 2 minutes in a fresh clone) for all the tests that look at it."""
+    from course_utils.documents import build_documents
+
+    return build_documents()

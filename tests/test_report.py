@@ -57,7 +57,7 @@ def build(tmp_path):
 
 def test_the_report_shows_figures_intervals_slices_and_circumstances(build):
     text = " ".join(Page(write_report(build).read_text()).text.split())
-    for shown in ("07 · A toy lesson", "✓ finished", "4.8 min", "about 5.0 min expected", "2,900 MiB", "1,500 pages", "0.480",
+    for shown in ("07 · A toy lesson", "✓ finished", "4.8 min", "about 5 min expected", "2,900 MiB", "1,500 pages", "0.480",
                   "0.930", "+0.450", "0.410 to 0.490", "87%", "unseen country", "0.820", "scan", "0.850", "Train",
                   "trainer.train()", "2.1 min", "sentence-transformers", "python", "commit"):
         assert shown in text, shown
@@ -76,9 +76,9 @@ def test_links_appear_only_for_files_that_exist(build):
 
 def test_a_failure_shows_its_cell_class_and_advice(tmp_path):
     write_record(tmp_path, record("failed", failure={
-        "class": "memory", "advice": "Close other programs.", "error": "MemoryError: <none>", "cell": "[9]: trainer.train()"}))
+        "class": "memory", "advice": "Close other programs, then `course run`.", "error": "MemoryError: <none>", "cell": "[9]: trainer.train()"}))
     text = Page(write_report(tmp_path).read_text()).text
-    for shown in ("✕ failed", "memory", "Close other programs.", "MemoryError: <none>", "[9]: trainer.train()"):
+    for shown in ("✕ failed", "memory", "Close other programs, then course run.", "MemoryError: <none>", "[9]: trainer.train()"):
         assert shown in text
 
 
@@ -100,20 +100,23 @@ def test_damaged_metrics_leave_a_card_without_figures(build, content):
 
 
 def test_metrics_are_sorted_into_measures_slices_and_counts():
-    measures, counts = tabulate({**METRICS, "memory/cached/16": 900, "memory/cached/128": 1200})
+    more = {"ndcg@10/country-only": 0.2, "ndcg@10/matryoshka/64": 0.92, "memory/cached/16": 900, "memory/cached/128": 1200}
+    measures, counts = tabulate({**METRICS, **more})
     assert counts == {"queries": 300, "pages": 1500}
-    ndcg, memory = measures
+    ndcg, ceilings, dimensions, memory = measures  # columns without common slices are tables of their own
+    assert ceilings.whens == ["country-only"] and list(ceilings.rows) == [""]
+    assert dimensions.whens == ["matryoshka"] and list(dimensions.rows) == ["64"]
     assert ndcg.whens == ["before", "after", "gain"] and list(ndcg.rows) == ["", "scan", "unseen-country"]
     assert ndcg.rows["scan"]["after"].low == 0.80
     assert memory.rows["128"]["cached"].value == 1200
 
 
 def test_the_headline_computes_the_gain_that_was_not_recorded():
-    top = headline(tabulate({"ndcg@10/before": 0.5, "ndcg@10/after": 0.75})[0])
-    assert top["gain"].value == 0.25 and top["error_cut"] == 50
-    assert headline(tabulate({"ndcg@10/random": 0.1})[0]) is None
+    top = headline({"ndcg@10/before": 0.5, "ndcg@10/after": 0.75})
+    assert top["gain"].value == 0.25 and top["error_cut"].value == 0.5
+    assert headline({"ndcg@10/random": 0.1}) is None
 
 
 def test_numbers_are_written_for_people():
     assert [format_number(value) for value in (300, 12345, 0.5, -0.25, 900.4, None)] == ["300", "12,345", "0.500", "−0.250", "900", "–"]
-    assert [format_minutes(value) for value in (0.5, 4.81, None)] == ["30 s", "4.8 min", "–"]
+    assert [format_minutes(value) for value in (0.5, 4.81, 120.4, None)] == ["30 s", "4.8 min", "120 min", "–"]

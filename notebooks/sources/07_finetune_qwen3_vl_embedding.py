@@ -20,7 +20,6 @@ ROWS = 0
 RESUME = False
 
 # %%
-import json
 import re
 import shutil
 
@@ -29,9 +28,7 @@ from course_utils.environment import quiet
 quiet()  # drops library messages that ask nothing of you
 
 import numpy as np
-import torch
 from datasets import Image, load_dataset
-from PIL import Image as PILImage
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
@@ -290,8 +287,9 @@ if P.lora:
 steps = -(-len(train_rows) // P.batch_size) * P.epochs
 settings = f"{PROFILE}-{fingerprint(P.embedder)}-{len(train_rows)}-{SEED}"
 every = max(1, steps // P.evaluations)
+folder = run.folder / "training" / settings
 args = SentenceTransformerTrainingArguments(
-    output_dir=str(run.folder / "training" / settings),
+    output_dir=str(folder),
     num_train_epochs=P.epochs,
     per_device_train_batch_size=P.batch_size,
     learning_rate=P.learning_rate,
@@ -315,10 +313,11 @@ print(f"{len(train_rows)} rows, {steps} steps of {P.batch_size}; a dev evaluatio
 trainer = SentenceTransformerTrainer(
     model=model, args=args, train_dataset=train_rows, loss=loss, evaluator=dev_evaluator
 )
-found = sorted((run.folder / "training" / settings).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-if found and not RESUME:
-    shutil.rmtree(run.folder / "training" / settings)
-trainer.train(resume_from_checkpoint=str(found[-1]) if found and RESUME else None)
+if not RESUME:
+    shutil.rmtree(folder, ignore_errors=True)
+whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]  # this file is written last
+newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 # %%
 history = trainer.state.log_history
@@ -449,8 +448,7 @@ display(show(lost, top_after[1], f"{'lost' if after[lost] < before[lost] else 'h
 # `assets/`. Harmless here; with confidential documents it is a leak.
 
 # %%
-leaky = run.folder / "training" / settings
-leaked = sorted(path.name for path in leaky.glob("checkpoint-*/assets/*"))
+leaked = sorted(path.name for path in folder.glob("checkpoint-*/assets/*"))
 print(f"training images in the checkpoint's model card: {len(leaked)}", leaked[:3])
 
 final = run.folder / "model"

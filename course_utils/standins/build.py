@@ -1,0 +1,150 @@
+"""One resumable command for both stand-ins: general pages, the raw VLM, then the embedding model, and their cards."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import Qwen3VLForConditionalGeneration
+
+from .. import paths
+from ..checkpoints import seal
+from ..corpus import Corpus, build_corpus
+from ..documents import build_documents
+from ..environment import quiet
+from ..evaluation import Interval, bootstrap, per_query_ndcg
+from ..files import atomic_write
+from ..splits import splits
+from .architecture import new_model
+from .corpus import GeneralPages
+from .pretrain import Phase, Trainer, caption
+
+READ = Phase("read", steps=1650, strip_steps=1150, crop_steps=250, learning_rate=1.5e-3, match=False)
+MATCH = Phase("match", steps=1000, strip_steps=0, crop_steps=0, learning_rate=1e-3, match=True)
+VARIANTS = 4
+VLM, EMBEDDER = "tiny-qwen3-vl", "tiny-qwen3-vl-embedding"
+
+CARD = """---
+library_name: {library}
+license: mit
+---
+# {name}
+
+{what} A small model trained here, of the same class as the published one ({published}); it reads this course's pages and
+nothing else; its scores do not predict the published model's scores.
+
+- **Size**: {parameters:.1f} M parameters, stored in bfloat16; load with `dtype=float32` for training on a CPU.
+- **Trained on**: {pages:,} general pages of The World Factbook (2015), {variants} drawings each in random layouts, with
+  query wordings of their own. No page, layout or query wording of the course's train, dev and test splits was used;
+  countries and topics recur.
+- **How**: {how} `course build-standins` makes it again, on two CPU cores, seeded. Another processor gives other bytes;
+  its scores should lie within 0.03 of these. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0).
+- **Measured here**: {measured}
+- **Not for**: any page or any question outside this course.
+"""
+
+
+def train(phase: Phase, model, processor, corpus: GeneralPages, folder: Path, tell: Callable[[str], None] = print) -> None:
+    """Train `model` in place to the phase's last step, going on from its newest checkpoint in `folder`."""
+    trainer = Trainer(model, processor, corpus, phase, folder)
+    for line in trainer.run():
+        tell(line)
+    trainer.close()
+
+
+def save_vlm(model, processor, folder: Path) -> None:
+    """Write a Qwen3-VL in bfloat16 with its processor: a raw VLM has no modules.json."""
+    shutil.rmtree(folder, ignore_errors=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def save_embedder(model, processor, folder: Path) -> None:
+    """Write the embedding model: Transformer, last-token Pooling, Normalize."""
+    raw = folder.with_name(f".{folder.name}")
+    save_vlm(model, processor, raw)
+    transformer = Transformer(str(raw), model_kwargs={"dtype": torch.bfloat16})
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
+    shutil.rmtree(folder, ignore_errors=True)
+    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save_pretrained(
+        str(folder), create_model_card=False
+    )
+    shutil.rmtree(raw)
+
+
+def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
+    """NDCG@10 over the corpus, with its interval."""
+    options = {"convert_to_tensor": True, "batch_size": 32}
+    queries = model.encode_query(list(corpus.queries.values()), **options)
+    pages = model.encode_document(list(corpus.corpus.values()), **options)
+    return bootstrap(per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant))
+
+
+def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
+    """Share of pages whose greedy description is right to the letter."""
+    from ..facts import pages
+
+    right = []
+    for page_id, path in corpus.paths.items():
+        messages = [{"role": "user", "content": [{"type": "image", "image": path}]}]
+        inputs = processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        said = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        wanted = processor.tokenizer(caption(pages()[page_id], table.loc[path, "form"]), add_special_tokens=False)["input_ids"]
+        right.append(float(said.tolist()[: len(wanted)] == wanted))
+    return bootstrap(right)
+
+
+def build(cards_only: bool = False, tell: Callable[[str], None] = print) -> None:
+    """Train the stand-ins into data/models (about two hours on two cores; goes on where it stopped) and seal them."""
+    quiet()
+    folder = paths.BUILD / "standins"
+    if not cards_only:
+        model, processor = new_model()
+        corpus = GeneralPages(folder, VARIANTS)
+        train(READ, model, processor, corpus, folder, tell)
+        save_vlm(model, processor, paths.MODELS / VLM)
+        train(MATCH, model, processor, corpus, folder, tell)
+        save_embedder(model, processor, paths.MODELS / EMBEDDER)
+    write_cards()
+    seal(paths.MODELS)
+
+
+def write_cards() -> None:
+    """Measure both stand-ins on the dev and test pages and write their model cards."""
+    documents = build_documents()
+    files = {"dev": documents.dev, "test": documents.test}
+    data = load_dataset("parquet", data_files=files)
+    corpora = {split: build_corpus(data[split]) for split in files}
+    embedder = SentenceTransformer(str(paths.MODELS / EMBEDDER), model_kwargs={"dtype": "float32"})
+    found = {split: score(embedder, corpus) for split, corpus in corpora.items()}
+    vlm = Qwen3VLForConditionalGeneration.from_pretrained(paths.MODELS / VLM, dtype=torch.float32)
+    processor = embedder[0].processor
+    said = described(vlm, processor, corpora["dev"], documents.side_table())
+    common = {"pages": len(splits().general), "variants": VARIANTS}
+    parameters = sum(p.numel() for p in vlm.parameters()) / 1e6
+    cards = {
+        VLM: common | {
+            "library": "transformers", "what": "A tiny Qwen3-VL that describes a page.",
+            "published": "`Qwen/Qwen3-VL-2B-Instruct`, `Qwen3VLForConditionalGeneration`", "parameters": parameters,
+            "how": f"{READ.steps:,} steps: word strips, parts of pages, then whole pages; next-token loss on a description, "
+                   "and a loss that has each image token name the words in its 32 x 32 pixels.",
+            "measured": f"exact descriptions of the course's dev pages, whose layouts it never saw: {said}.",
+        },
+        EMBEDDER: common | {
+            "library": "sentence-transformers", "what": "A tiny multimodal embedding model for queries and page images.",
+            "published": "`Qwen/Qwen3-VL-Embedding-2B`: `Transformer`, `Pooling(\"lasttoken\")`, `Normalize`",
+            "parameters": sum(p.numel() for p in embedder.parameters()) / 1e6,
+            "how": f"from {VLM}, {MATCH.steps:,} steps: the same losses, and contrastive loss between pages and general queries.",
+            "measured": f"NDCG@10 on the course's test pages {found['test']}; on its dev pages {found['dev']}.",
+        },
+    }
+    for name, values in cards.items():
+        atomic_write(paths.MODELS / name / "README.md", CARD.format(name=name, **values))
+

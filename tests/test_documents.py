@@ -1,0 +1,425 @@
+"""The data set: what is in which split, what answers a query, and how a half-built cache is mended."""
+
+import dataclasses
+import functools
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from course_utils import documents as data
+from course_utils import queries, splits
+from course_utils.errors import CourseError
+from course_utils.facts import Page, pages, wordings
+
+TEMPLATES = {
+    name: getattr(queries, name) for name in ("BY_NAME", "BY_ADJECTIVE", "BY_CAPITAL", "BY_FORM", "RISING", "LEADING")
+}
+RISES = {("up", "rising"): 1, ("down", "falling"): -1}
+NAMES_OF_PEOPLES = ("ethnic groups", "languages", "religions")  # topics whose labels are names
+STOP_WORDS = set(
+    "the of in a an how what by per and for to is are who which its their people or with on from at as".split()
+)
+SUFFIXES = ("ation", "ment", "ing", "ion", "ers", "ity", "ed", "es", "er", "al", "ly", "s")
+
+
+@functools.cache
+def parts() -> splits.Splits:
+    return splits.splits()
+
+
+@functools.cache
+def sheets_by_id() -> dict[str, data.Sheet]:
+    return {sheet.page_id: sheet for sheet in data.sheets(parts())}
+
+
+@functools.cache
+def asked(split: str) -> pd.DataFrame:
+    """The rows of a split as they are written, without drawing a page."""
+    if split == "unseen":
+        return data._unseen(sheets_by_id(), Path("images-of"))
+    return data._rows(parts(), split, sheets_by_id(), Path("images-of"))
+
+
+def normal(text: str) -> str:
+    """Words in lower case: what is left of a query when case, punctuation and spacing do not count."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def page_id(image: str) -> str:
+    return Path(image).stem
+
+
+def every_query(page: Page, forms: Iterable[str], kind: str):
+    """All the queries of a kind that `page`, drawn in one of `forms`, answers: every template with every phrase.
+
+    Written from the facts, not by calling `queries.query`, so that the two can disagree.
+    """
+    names = {"country": page.country.name, "adjective": page.country.adjective, "capital": page.country.capital}
+    used = [t for group in ("BY_NAME", "BY_ADJECTIVE", "BY_CAPITAL") for t in TEMPLATES[group].get(kind, ())]
+    for form in forms:
+        used += [t.replace("{form}", queries.FORM_NAMES[kind][form]) for t in queries.BY_FORM[kind]]
+    if page.is_series:
+        change = page.facts[-1].value - page.facts[0].value
+        for (up, rise), sign in RISES.items():
+            if change * sign > 0:
+                used += [t.replace("{up}", up).replace("{rise}", rise) for t in queries.RISING.get(kind, ())]
+    if len({fact.unit for fact in page.facts}) == 1 and not page.is_series:
+        largest = max(fact.value for fact in page.facts)
+        leaders = [fact.label for fact in page.facts if fact.value == largest]
+        if len(leaders) == 1:
+            used += [t.replace("{label}", leaders[0]) for t in queries.LEADING.get(kind, ())]
+    for template in used:
+        if all(names.get(name, True) for name in re.findall(r"{(\w+)}", template)):
+            for phrase in wordings()[page.topic][kind]:
+                yield template.format(**names, phrase=phrase)
+
+
+# ---- splits -----------------------------------------------------------------------------------------------------
+
+
+def test_no_page_is_in_two_splits():
+    owners = Counter(page for split in ("general", "train", "dev", "test") for page in parts().page_ids(split))
+    assert set(owners) <= set(pages())
+    assert [page for page, count in owners.items() if count > 1] == []
+
+
+def test_sheets_give_every_page_of_train_dev_and_test_its_split_once():
+    made = data.sheets(parts())
+    assert len(made) == len({sheet.page_id for sheet in made})
+    for split in data.SPLITS:
+        assert {sheet.page_id for sheet in made if sheet.split == split} == parts().page_ids(split)
+
+
+def test_the_sizes_are_those_of_the_datasheet():
+    assert len(pages()) == 8294
+    sizes = {split: len(parts().page_ids(split)) for split in ("test", "dev", "train", "general")}
+    assert sizes == {"test": 1500, "dev": 300, "train": 1995, "general": 4494}
+    assert {split: len(asked(split)) for split in data.SPLITS} == {"test": 300, "dev": 60, "train": 1985}
+
+
+def test_no_query_is_asked_in_two_splits_or_twice():
+    owners = Counter(normal(q) for split in (*data.SPLITS, "unseen") for q in asked(split)["query"])
+    assert [query for query, count in owners.items() if count > 1] == []
+
+
+def test_no_query_that_pretraining_can_ask_is_asked_later():
+    later = {normal(q) for split in (*data.SPLITS, "unseen") for q in asked(split)["query"]}
+    count = 0
+    for page in (pages()[p] for p in parts().page_ids("general")):
+        made = {normal(query) for query in every_query(page, queries.FORM_NAMES["general"], "general")}
+        count += len(made)
+        assert not made & later
+    assert count > 500_000
+
+
+def test_the_enumeration_of_queries_holds_all_that_query_writes():
+    for kind in ("general", "course", "unseen"):
+        rng = random.Random(kind)
+        for page in rng.sample([p for p in pages().values() if wordings()[p.topic][kind]], 1500):
+            forms = ["table"] if kind != "unseen" else []
+            assert queries.query(page, "table", kind, rng) in set(every_query(page, forms, kind))
+
+
+def test_countries_kept_for_the_test_are_never_finetuned_on():
+    assert len(parts().unseen_countries) == splits.UNSEEN_COUNTRIES
+    for split in ("train", "dev"):
+        assert not {pages()[p].country.code for p in parts().page_ids(split)} & parts().unseen_countries
+    assert {pages()[p].country.code for p in parts().page_ids("test")} >= parts().unseen_countries
+
+
+def test_nothing_of_an_unseen_country_is_named_in_a_finetuning_query():
+    """Not even in passing: as a border, a partner or a people that a query of another country names."""
+    unseen = [page.country for page in pages().values() if page.country.code in parts().unseen_countries]
+    names = {normal(name) for country in unseen for name in (country.name, country.capital) if name}
+    known = {normal(page.country.name) for page in pages().values()} - {normal(country.name) for country in unseen}
+    for split in ("train", "dev"):
+        for row, query in zip(getattr(parts(), split), asked(split)["query"], strict=True):
+            text = f" {normal(query)} "
+            for other in sorted(known, key=len, reverse=True):  # Guinea-Bissau is not Guinea
+                text = text.replace(f" {other} ", "  ")
+            assert not [name for name in names if f" {name} " in text], (row.positive, query)
+
+
+# ---- queries, distractors and judgements ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", data.SPLITS)
+def test_hard_negatives_are_two_of_the_country_and_two_of_the_topic(split):
+    for row in getattr(parts(), split):
+        target, others = pages()[row.positive], [pages()[p] for p in row.negatives]
+        assert len({row.positive, *row.negatives}) == 5
+        assert [page.country == target.country for page in others] == [True, True, False, False]
+        assert [page.topic == target.topic for page in others] == [False, False, True, True]
+
+
+def test_every_test_query_has_look_alikes_of_both_kinds_among_1500_pages():
+    corpus = parts().page_ids("test")
+    assert len(parts().test) == 300 and len(corpus) == 1500
+    by_country, by_topic = (Counter(getattr(pages()[p], name) for p in corpus) for name in ("country", "topic"))
+    for row in parts().test:
+        target = pages()[row.positive]
+        assert by_country[target.country] > 2 and by_topic[target.topic] > 2
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_one_page_of_the_corpus_answers_a_query_and_it_is_the_positive(split):
+    answers = defaultdict(set)
+    for page in parts().page_ids(split):
+        for query in every_query(pages()[page], [sheets_by_id()[page].form], "course"):
+            answers[normal(query)].add(page)
+    for row in asked(split).itertuples():
+        assert answers[normal(row.query)] == {page_id(row.image)}, row.query
+
+
+def test_one_page_of_the_corpus_answers_an_unseen_query():
+    answers = defaultdict(set)
+    for page in parts().page_ids("test"):
+        for query in every_query(pages()[page], [], "unseen"):
+            answers[normal(query)].add(page)
+    for row in asked("unseen").itertuples():
+        assert answers[normal(row.query)] == {page_id(row.image)}, row.query
+
+
+def test_no_training_negative_answers_its_query():
+    for row in asked("train").itertuples():
+        for image in (row.negative_0, row.negative_1, row.negative_2, row.negative_3):
+            page = page_id(image)
+            could = {normal(q) for q in every_query(pages()[page], [sheets_by_id()[page].form], "course")}
+            assert normal(row.query) not in could
+
+
+def test_slices_have_at_least_fifty_queries():
+    positives = [sheets_by_id()[row.positive] for row in parts().test]
+    assert sum(sheet.unseen_country for sheet in positives) >= 50
+    assert sum(sheet.scan for sheet in positives) >= 50
+    forms = Counter(sheet.form for sheet in positives)
+    assert set(forms) == set(queries.FORM_NAMES["course"]) and min(forms.values()) >= 50, forms
+
+
+def test_unseen_country_is_true_of_exactly_the_countries_kept_for_the_test():
+    for sheet in sheets_by_id().values():
+        assert sheet.unseen_country == (pages()[sheet.page_id].country.code in parts().unseen_countries)
+
+
+# ---- wordings ---------------------------------------------------------------------------------------------------
+
+
+def test_no_template_serves_two_kinds_of_query():
+    owners = defaultdict(set)
+    for group in TEMPLATES.values():
+        for kind, templates in group.items():
+            for template in templates:
+                owners[" ".join(template.lower().split())].add(kind)
+    assert {template: kinds for template, kinds in owners.items() if len(kinds) > 1} == {}
+
+
+def test_no_phrase_serves_two_kinds_or_two_topics():
+    """A phrase of two topics would make a query that two pages answer; titles are no queries."""
+    owners = Counter(
+        normal(phrase)
+        for kinds in wordings().values()
+        for kind in ("general", "course", "unseen")
+        for phrase in kinds[kind]
+    )
+    assert [phrase for phrase, count in owners.items() if count > 1] == []
+
+
+def stems(word: str) -> set[str]:
+    """All that is left of a word when endings are cut off it, three letters at least."""
+    found, todo = set(), [word]
+    while todo:
+        form = todo.pop()
+        if form in found:
+            continue
+        found.add(form)
+        if form.endswith("ies") and len(form) > 5:
+            todo.append(f"{form[:-3]}y")
+        if form.endswith("e") and len(form) > 3:
+            todo.append(form[:-1])
+        least = 3 if form == word else 4
+        todo += [form.removesuffix(s) for s in SUFFIXES if form.endswith(s) and len(form) - len(s) >= least]
+    return found
+
+
+def same_word(one: str, other: str) -> bool:
+    return bool(stems(one) & stems(other)) or (min(len(one), len(other)) >= 5 and one[:5] == other[:5])
+
+
+def content(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", re.sub(r"{\w+}|'s", " ", text.lower()))) - STOP_WORDS
+
+
+def test_the_stemmer_knows_a_word_by_its_endings_and_keeps_others_apart():
+    assert same_word("exports", "exporting") and same_word("urban", "urbanisation") and same_word("cities", "city")
+    assert not same_word("road", "roast") and not same_word("boom", "book")
+
+
+def test_unseen_wordings_share_no_content_word_with_any_other_wording():
+    """Names excepted, as in the labels of peoples, languages and faiths that a query may put first."""
+    known = set()
+    for kinds in wordings().values():
+        known |= content(" ".join(kinds["titles"] + kinds["general"] + kinds["course"]))
+    for group in TEMPLATES.values():
+        known |= content(" ".join((*group["general"], *group["course"])))
+    for kind in ("general", "course"):
+        known |= content(" ".join(queries.FORM_NAMES[kind].values()))
+    known |= {word for words in RISES for word in words}
+    for page in pages().values():
+        if page.is_share and page.topic not in NAMES_OF_PEOPLES and not page.topic.endswith("partners"):
+            known |= content(" ".join(fact.label for fact in page.facts))
+    unseen = {word for kinds in wordings().values() for word in content(" ".join(kinds["unseen"]))}
+    unseen |= content(" ".join(queries.BY_NAME["unseen"]))
+    shared = {word: [old for old in known if same_word(word, old)] for word in unseen}
+    assert {word: olds for word, olds in shared.items() if olds} == {}
+    assert all(content(phrase) for kinds in wordings().values() for phrase in kinds["unseen"])
+
+
+def test_at_least_sixty_unseen_queries_ask_for_test_pages():
+    found = asked("unseen")
+    assert len(found) >= 60
+    assert {page_id(image) for image in found["image"]} <= parts().page_ids("test")
+
+
+def test_a_topic_without_a_phrase_of_a_kind_is_an_error():
+    page = next(p for p in pages().values() if not wordings()[p.topic]["unseen"])
+    with pytest.raises(ValueError, match="no unseen phrase"):
+        queries.query(page, "table", "unseen", random.Random(0))
+
+
+# ---- the data set on disk ---------------------------------------------------------------------------------------
+
+
+def test_the_tables_have_the_published_columns_and_their_images(documents):
+    side = documents.side_table()
+    for split in data.SPLITS:
+        table = pd.read_parquet(getattr(documents, split))
+        assert list(table.columns) == ["query", "image", *(f"negative_{k}" for k in range(4))]
+        assert list(table["query"]) == list(asked(split)["query"])
+        assert set(table.drop(columns="query").to_numpy().ravel()) == set(side.index[side["split"] == split])
+    assert all(Path(image).is_file() for image in side.index)
+    assert set(pd.read_parquet(documents.unseen)["image"]) <= set(side.index[side["split"] == "test"])
+
+
+def test_scans_have_no_text_layer_and_other_pages_name_country_and_title(documents):
+    side = documents.side_table()
+    assert 0.2 < side["scan"].mean() < 0.3
+    assert (side["text"][side["scan"]] == "").all()
+    for row in side[~side["scan"]].itertuples():
+        assert row.country in row.text
+        assert any(title in row.text for title in wordings()[row.topic]["titles"])
+
+
+def test_every_page_on_disk_is_448_by_576_and_a_scan_is_grey(documents):
+    for image, scan in documents.side_table()["scan"].sample(60, random_state=0).items():
+        with Image.open(image) as page:
+            page.load()
+            assert (page.size, page.mode, page.format) == ((448, 576), *(("L", "JPEG") if scan else ("RGB", "PNG")))
+
+
+# ---- mending: a data set of twenty pages -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Two test rows, one of train and one of dev, in place of the 2,345: twenty pages."""
+    whole = parts()
+    row = next(r for r in whole.test if wordings()[pages()[r.positive].topic]["unseen"])
+    scanned = next(r for r in whole.test if r is not row and sheets_by_id()[r.positive].scan)
+    small = dataclasses.replace(whole, test=(row, scanned), dev=whole.dev[:1], train=whole.train[:1], general=())
+    monkeypatch.setattr(data, "splits", lambda: small)
+    return small
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def counted(monkeypatch) -> list[str]:
+    """The pages that get drawn from here on, in a pool of this very process."""
+    drawn, draw = [], data._draw
+
+    class Pool:
+        def __init__(self, *_): ...
+        def __enter__(self): return self
+        def __exit__(self, *_): ...
+
+        def map(self, _, jobs, chunksize):
+            for job in jobs:
+                drawn.append(job[0].page_id)
+                yield draw(job)
+
+    monkeypatch.setattr(data, "ProcessPoolExecutor", Pool)
+    return drawn
+
+
+def test_an_interrupted_build_is_mended_to_the_same_bytes_and_a_whole_one_is_only_read(tiny, tmp_path, monkeypatch):
+    folder = data.build_documents(tmp_path).folder  # drawn by other processes, so by other hash seeds
+    first = contents(folder)
+    assert len([name for name in first if name.startswith("images/")]) == 20
+    drawn = counted(monkeypatch)
+
+    data.build_documents(tmp_path)
+    assert drawn == [] and contents(folder) == first
+
+    victim = folder / "images" / data.image_name(sheets_by_id()[tiny.test[0].positive])
+    victim.write_bytes(victim.read_bytes()[:1000])
+    data.build_documents(tmp_path)
+    assert drawn == [tiny.test[0].positive] and contents(folder) == first
+
+    victim.unlink()
+    data.build_documents(tmp_path)
+    assert drawn == [tiny.test[0].positive] * 2 and contents(folder) == first
+
+    drawn.clear()
+    victim.write_bytes(b"half a page")
+    (folder / "complete.json").unlink()
+    data.build_documents(tmp_path)
+    assert len(drawn) == 20 and contents(folder) == first
+
+    drawn.clear()
+    (folder / "complete.json").write_text(json.dumps({"sizes": {}})[:-3])
+    (folder / "test.parquet").unlink()
+    data.build_documents(tmp_path)
+    assert len(drawn) == 20 and contents(folder) == first
+
+
+def test_a_build_that_stops_half_way_is_not_taken_for_whole(tiny, tmp_path, monkeypatch):
+    drawn, draw = counted(monkeypatch), data._draw
+
+    def stop(job):
+        if len(drawn) == 7:
+            raise KeyboardInterrupt
+        return draw(job)
+
+    monkeypatch.setattr(data, "_draw", stop)
+    drawn = counted(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        data.build_documents(tmp_path)
+    folder = tmp_path / f"documents-{data.cache_key()}"
+    assert len(contents(folder)) == 6, "six images, and nothing that says the data set is complete"
+    monkeypatch.setattr(data, "_draw", draw)
+    counted(monkeypatch)
+    documents = data.build_documents(tmp_path)
+    assert len(documents.side_table()) == 20 and all(Path(image).is_file() for image in documents.side_table().index)
+
+
+def test_a_data_set_that_was_moved_points_to_its_new_place_without_drawing(tiny, tmp_path, monkeypatch):
+    data.build_documents(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    drawn = counted(monkeypatch)
+    documents = data.build_documents(tmp_path / "there")
+    assert drawn == [] and all(Path(image).is_file() for image in documents.side_table().index)
+    assert all(Path(image).is_file() for image in pd.read_parquet(documents.train)["image"])
+
+
+def test_a_missing_data_file_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(data.paths, "DATA", tmp_path)
+    with pytest.raises(CourseError, match="factbook_facts.csv is missing"):
+        data.cache_key()
