@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from . import paths
+from .environment import cores
 from .errors import CourseError
 from .facts import pages, wordings
 from .files import atomic_write
@@ -142,8 +144,9 @@ def _unseen(by_id: dict[str, Sheet], folder: Path) -> pd.DataFrame:
 def build_documents(cache: Path | None = None) -> Documents:
     """Draw what is not drawn yet (about two minutes the first time, on two cores) and return where it lies.
 
-    Images are written one by one and moved into place whole; `complete.json`, written last, has the size of each.
-    A folder without it, or with an image of another size, is mended, never read as it is.
+    Images are moved into place whole, and `complete.json` notes the size of each as the drawing goes on; its last
+    line of work is to name the folder. Until then, or where a file has another size, the folder is mended: what is
+    whole is kept, the rest drawn again. Drawings of earlier versions of the data are removed.
     """
     folder = (cache or paths.CACHE) / f"documents-{cache_key()}"
     images = folder / "images"
@@ -151,22 +154,31 @@ def build_documents(cache: Path | None = None) -> Documents:
     done = folder / "complete.json"
     parts = splits()
     everything = sheets(parts)
-    by_id = {sheet.page_id: sheet for sheet in everything}
     record = _read_record(done)
-    if record.get("folder") != str(folder) or not _whole(images, record.get("sizes", {}), by_id):
-        sizes, texts = record.get("sizes", {}), record.get("texts", {})
-        todo = [s for s in everything if not _is_whole(images / image_name(s), sizes.get(s.page_id)) or s.page_id not in texts]
-        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+    sizes, texts = record.get("sizes", {}), record.get("texts", {})
+    todo = [s for s in everything if s.page_id not in texts or not _is_whole(images / image_name(s), sizes.get(s.page_id))]
+    tables_whole = all(_is_whole(folder / f"{name}.parquet", sizes.get(name)) for name in (*SPLITS, "unseen", "pages"))
+    if record.get("folder") == str(folder) and tables_whole and not todo:
+        return Documents(folder)
+    if todo:
+        with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
             drawn = pool.map(_draw, [(sheet, images) for sheet in todo], chunksize=32)
-            for sheet, text in zip(todo, tqdm(drawn, "drawing pages", len(todo), unit="page"), strict=True):
+            progress = tqdm(drawn, "drawing pages", len(todo), unit="page")
+            for k, (sheet, text) in enumerate(zip(todo, progress, strict=True)):
                 texts[sheet.page_id] = text
-        side = pd.DataFrame([asdict(s) | {"text": texts[s.page_id], "image": str(images / image_name(s))} for s in everything])
-        tables = {split: _rows(parts, split, by_id, folder) for split in SPLITS}
-        tables |= {"unseen": _unseen(by_id, folder), "pages": side}
-        for name, table in tables.items():
-            atomic_write(folder / f"{name}.parquet", table.to_parquet(index=False))
-        sizes = {s.page_id: (images / image_name(s)).stat().st_size for s in everything}
-        atomic_write(done, json.dumps({"folder": str(folder), "sizes": sizes, "texts": texts}))
+                sizes[sheet.page_id] = (images / image_name(sheet)).stat().st_size
+                if k % 256 == 255:
+                    atomic_write(done, json.dumps({"sizes": sizes, "texts": texts}))
+    by_id = {sheet.page_id: sheet for sheet in everything}
+    side = pd.DataFrame([asdict(s) | {"text": texts[s.page_id], "image": str(images / image_name(s))} for s in everything])
+    tables = {split: _rows(parts, split, by_id, folder) for split in SPLITS}
+    tables |= {"unseen": _unseen(by_id, folder), "pages": side}
+    for name, table in tables.items():
+        sizes[name] = atomic_write(folder / f"{name}.parquet", table.to_parquet(index=False)).stat().st_size
+    atomic_write(done, json.dumps({"folder": str(folder), "sizes": sizes, "texts": texts}))
+    for older in folder.parent.glob("documents-*"):
+        if older != folder:
+            shutil.rmtree(older, ignore_errors=True)
     return Documents(folder)
 
 
@@ -180,8 +192,3 @@ def _read_record(path: Path) -> dict:
 
 def _is_whole(path: Path, size: int | None) -> bool:
     return size is not None and path.exists() and path.stat().st_size == size
-
-
-def _whole(images: Path, sizes: dict[str, int], by_id: dict[str, Sheet]) -> bool:
-    tables = all((images.parent / f"{name}.parquet").exists() for name in (*SPLITS, "unseen", "pages"))
-    return tables and all(_is_whole(images / image_name(sheet), sizes.get(page)) for page, sheet in by_id.items())

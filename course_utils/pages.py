@@ -19,7 +19,7 @@ GREY, PALE, INK = "#6b6b6b", "#d9d9d9", "#1d1d1f"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn page: its image (RGB, 448 x 576), the words on it with their boxes, form and layout."""
+    """A drawn page: its image (448 x 576; RGB, a scan grey), the words on it with their boxes, form and layout."""
 
     image: Image.Image
     words: list[tuple[str, tuple[float, float, float, float]]]
@@ -166,7 +166,7 @@ def _scale(values: list[float]) -> tuple[float, float, list[float]]:
 
 def _bars(canvas: _Canvas, page: Page, box: tuple[float, float, float, float]) -> None:
     layout, facts = canvas.layout, page.facts
-    if layout.horizontal and not page.is_series or any(fact.label for fact in facts) and len(facts) > 5:
+    if not page.is_series and (layout.horizontal or len(facts) > 5):
         _bars_across(canvas, facts, box)
     else:
         _bars_up(canvas, page, box)

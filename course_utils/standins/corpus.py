@@ -1,7 +1,6 @@
 """General pages, drawn once at the size the model sees, with the place of every word."""
 
 import json
-import os
 import random
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -10,6 +9,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..documents import cache_key
+from ..environment import cores
 from ..facts import pages
 from ..files import atomic_write
 from ..layouts import general_layout
@@ -31,19 +32,20 @@ def _draw(job: tuple[str, int]) -> tuple[np.ndarray, list, str]:
 
 
 class GeneralPages:
-    """`variants` drawings of every general page: `images` (n, 288, 224, 3) uint8, `words`, `forms`, `pages`."""
+    """`variants` drawings of every general page (or of `ids`): `images` (n, 288, 224, 3) uint8, `words`, `forms`, `pages`."""
 
-    def __init__(self, folder: Path, variants: int):
-        ids = [p for p in splits().general]
+    def __init__(self, folder: Path, variants: int, ids: tuple[str, ...] | None = None):
+        ids = splits().general if ids is None else ids
         jobs = [(page_id, variant) for variant in range(variants) for page_id in ids]
         self.pages = [pages()[page_id] for page_id, _ in jobs]
-        done, raw, notes = folder / f"pages-{variants}.done", folder / f"pages-{variants}.raw", folder / f"pages-{variants}.json"
+        name = f"pages-{cache_key()}-{len(jobs)}"
+        done, raw, notes = (folder / f"{name}.{ending}" for ending in ("done", "raw", "json"))
         shape = (len(jobs), HEIGHT, WIDTH, 3)
         if not done.exists():
             folder.mkdir(parents=True, exist_ok=True)
             images = np.memmap(raw, np.uint8, "w+", shape=shape)
             words, forms = [], []
-            with ProcessPoolExecutor(os.cpu_count()) as pool:
+            with ProcessPoolExecutor(cores()) as pool:
                 drawn = pool.map(_draw, jobs, chunksize=64)
                 for k, (image, found, form) in enumerate(tqdm(drawn, "drawing general pages", len(jobs), mininterval=10)):
                     images[k] = image

@@ -48,7 +48,7 @@ class Phase:
     match: bool
     batch: int = 40
     crop_batch: int = 48
-    texts: int = 96
+    texts: int = 64
     seed: int = 0
 
 
@@ -262,7 +262,7 @@ class Trainer:
             told = self.embed_texts([self._told(page, form, rng) for page, form in asked_pages[len(chosen):]])
             page_match, right = self._match(queries[: len(chosen)], self._state(hidden, ids), 1)
             text_match, text_right = self._match(queries[len(chosen):], told, 2)
-            total = 0.5 * describe + 0.5 * read + page_match + 0.5 * text_match
+            total = 0.5 * describe + read + page_match + 0.5 * text_match
             figures |= {"match": page_match.item(), "right": right, "text": text_match.item(), "text_right": text_right}
         return total, figures
 
