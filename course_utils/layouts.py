@@ -18,6 +18,8 @@ PALETTES = (
     ("#332288", "#88ccee", "#44aa99", "#ddcc77", "#cc6677", "#aa4499", "#999933", "#bbbbbb"),
     ("#1b4965", "#5fa8d3", "#f4a259", "#8cb369", "#bc4b51", "#5b5b7b", "#c9ada7", "#e9c46a"),
 )
+HEADING_SIZES = (22, 26)
+BASELINE_GRID = 32  # px between the lines of a heading, on every page
 HEADERS = ("plain", "band", "rule", "box")
 ORDERS = ("country-topic", "topic-country")
 JOINS = ("stacked", "inline", "apart")
@@ -66,17 +68,17 @@ def _course(name, publisher, arrangement, family, sizes, ink, palette, **options
 
 COURSE = (
     _course("bulletin", "Monthly Bulletin of Statistics", ("band", "country-topic", "stacked", "left", "top", "none"),
-            "open-sans", (26, 21, 14), 0, 0),
+            "open-sans", (26, 22, 14), 0, 0),
     _course("yearbook", "Statistical Yearbook", ("rule", "topic-country", "stacked", "center", "top", "none"),
-            "liberation-serif", (23, 25, 14), 5, 1, margin=38, horizontal=True, grid=False),
+            "liberation-serif", (22, 26, 14), 5, 1, margin=38, horizontal=True, grid=False),
     _course("brief", "Country Brief", ("plain", "country-topic", "stacked", "left", "below-head", "left"),
-            "lato", (27, 22, 14), 2, 2, margin=24),
+            "lato", (26, 22, 14), 2, 2, margin=24),
     _course("factsheet", "Fact Sheet Series", ("rule", "topic-country", "apart", "left", "top", "none"),
             "liberation-sans", (22, 22, 14), 1, 0, horizontal=True),
     _course("gazette", "The Official Gazette", ("box", "country-topic", "inline", "center", "below-head", "none"),
-            "caladea", (25, 25, 15), 5, 1, grid=False),
+            "caladea", (26, 26, 15), 5, 1, grid=False),
     _course("atlas", "Atlas of Figures", ("plain", "topic-country", "stacked", "left", "bottom", "none"),
-            "roboto-slab", (22, 21, 14), 6, 2, margin=26),
+            "roboto-slab", (22, 22, 14), 6, 2, margin=26),
 )
 _TAKEN = {layout.arrangement for layout in COURSE}
 _PUBLISHERS = ("National Accounts Office", "Bureau of Statistics", "Data Service", "Annual Abstract", "Figures Unit",
@@ -91,9 +93,9 @@ def general_layout(seed: int) -> Layout:
             name=f"general-{seed}", publisher=rng.choice(_PUBLISHERS), header=rng.choice(HEADERS),
             order=rng.choice(ORDERS), join=rng.choices(JOINS, (3, 2, 2))[0], align=rng.choice(ALIGNS),
             place=rng.choices(PLACES, (3, 2, 2))[0], sidebar=rng.choices(SIDEBARS, (4, 1, 1))[0],
-            family=rng.choice(tuple(FAMILIES)), country_size=rng.randint(20, 32), topic_size=rng.randint(19, 29),
+            family=rng.choice(tuple(FAMILIES)), country_size=rng.choice(HEADING_SIZES), topic_size=rng.choice(HEADING_SIZES),
             body_size=rng.randint(13, 16), ink=rng.choice(INKS), palette=rng.choice(PALETTES),
-            margin=rng.randint(16, 44), shift=rng.randint(0, 70), horizontal=rng.random() < 0.5,
+            margin=rng.randint(16, 44), shift=rng.choice((0, 32, 64)), horizontal=rng.random() < 0.5,
             grid=rng.random() < 0.5, upper=rng.random() < 0.15,
         )
         if layout.arrangement not in _TAKEN:

@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from .facts import Fact, Page, number, wordings
-from .layouts import FAMILIES, Layout
+from .layouts import BASELINE_GRID, FAMILIES, Layout
 from .paths import DATA
 
 WIDTH, HEIGHT = 448, 576
 FORMS = ("bars", "line", "pie", "table")
+BASELINE = 23  # px from the top of a heading line to its baseline
 GREY, PALE, INK = "#6b6b6b", "#d9d9d9", "#1d1d1f"
 
 
@@ -138,21 +139,21 @@ def _titles(canvas: _Canvas, page: Page, title: str, x0: float, x1: float, y: fl
         sides = ("left", "right") if layout.join == "apart" else (layout.align, layout.align)
         blocks += [(wrap(text, canvas.font(size, bold), x1 - x0), size, bold, side)
                    for (text, size, bold), side in zip(parts, sides, strict=True)]
-    height = sum(len(lines) * size * 1.22 for lines, size, _, _ in blocks) + 6 * (len(blocks) - 1)
+    y = math.ceil(y / BASELINE_GRID) * BASELINE_GRID
+    height = sum(len(lines) for lines, *_ in blocks) * BASELINE_GRID
     if on_band:
-        canvas.rectangle(0, y - 8, WIDTH, y + height + 8, fill=layout.ink)
+        canvas.rectangle(0, y - 6, WIDTH, y + height + 6, fill=layout.ink)
     if layout.header == "box":
-        canvas.rectangle(x0 - 8, y - 8, x1 + 8, y + height + 8, outline=layout.ink, width=2)
+        canvas.rectangle(x0 - 8, y - 5, x1 + 8, y + height + 5, outline=layout.ink, width=2)
     for lines, size, bold, side in blocks:
-        x, anchor = {"left": (x0, "la"), "center": ((x0 + x1) / 2, "ma"), "right": (x1, "ra")}[side]
+        x, anchor = {"left": (x0, "ls"), "center": ((x0 + x1) / 2, "ms"), "right": (x1, "rs")}[side]
         for line in lines:
-            canvas.text(x, y, line, size, bold, "white" if on_band else layout.ink, anchor)
-            y += size * 1.22
-        y += 6
+            canvas.text(x, y + BASELINE, line, size, bold, "white" if on_band else layout.ink, anchor)
+            y += BASELINE_GRID
     if layout.header == "rule":
-        canvas.line([(x0, y + 2), (x1, y + 2)], layout.ink, 1.5)
+        canvas.line([(x0, y + 3), (x1, y + 3)], layout.ink, 1.5)
         y += 6
-    return y + 8
+    return y + 10
 
 
 def _scale(values: list[float]) -> tuple[float, float, list[float]]:
@@ -285,7 +286,7 @@ DRAW = {"bars": _bars, "line": _line, "pie": _pie, "table": _table}
 
 def scan(image: Image.Image, rng: random.Random) -> tuple[Image.Image, float]:
     """The page as a tilted, noisy grey scan, and the tilt in degrees (counter-clockwise)."""
-    tilt = rng.choice((-1, 1)) * rng.uniform(0.4, 2.0)
+    tilt = rng.choice((-1, 1)) * rng.uniform(0.3, 1.5)
     paper = image.convert("L").rotate(tilt, Image.Resampling.BICUBIC, fillcolor=255)
     paper = paper.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.6)))
     noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(4, 9), (HEIGHT, WIDTH))
@@ -323,13 +324,12 @@ def draw_page(page: Page, layout: Layout, seed: str, form: str | None = None, sc
         canvas.line([(x0, 34), (x1, 34)], PALE)
         top = 52.0
     if layout.place == "bottom":
-        lines = 2 + sum(len(wrap(text, canvas.font(size, True), x1 - x0)) - 1
-                        for text, size in ((page.country.name, layout.country_size), (title, layout.topic_size)))
-        block = lines * max(layout.country_size, layout.topic_size) * 1.22 + 34
-        bottom = HEIGHT - 44 - block - layout.shift / 2
+        lines = sum(len(wrap(text, canvas.font(size, True), x1 - x0))
+                    for text, size in ((page.country.name, layout.country_size), (title, layout.topic_size)))
+        bottom = (HEIGHT - 44 - layout.shift) // BASELINE_GRID * BASELINE_GRID - lines * BASELINE_GRID - 12.0
         _titles(canvas, page, title, x0, x1, bottom + 12)
     else:
-        top = _titles(canvas, page, title, x0, x1, top + layout.shift / 2)
+        top = _titles(canvas, page, title, x0, x1, top + layout.shift)
     canvas.text(x0, top, fit(_unit_line(page), canvas.font(small), x1 - x0), small, fill=GREY)
     room = bottom - top - 34
     tall = min(room, 300 if form != "table" else 380)

@@ -25,6 +25,7 @@ class Profile:
     eval_batch_size: int
     epochs: int
     learning_rate: float
+    word_rates: dict[str, float]  # other learning rates, by a pattern of parameter names
     warmup: float
     bf16: bool
     fp16: bool
@@ -46,16 +47,16 @@ PROFILES = {
             name="tiny", hardware="2 CPU cores, 8 GB", network=False,
             embedder="tiny-qwen3-vl-embedding", raw_vlm="tiny-qwen3-vl",
             dtype="float32", attention="sdpa", longest_edge=224 * 288,
-            dataset="factbook", train_rows=1536, negatives=1, batch_size=64, mini_batch_size=32, eval_batch_size=32,
-            epochs=1, learning_rate=3e-4, warmup=0.1, bf16=False, fp16=False, lora=False, frozen=r"visual\.patch_embed",
-            dimensions=(192, 128, 64, 32, 16), evaluations=3, minutes={"07": 6},
+            dataset="factbook", train_rows=1536, negatives=1, batch_size=32, mini_batch_size=32, eval_batch_size=32,
+            epochs=1, learning_rate=1e-3, word_rates={r"embed_tokens": 4e-3}, warmup=0.1, bf16=False, fp16=False, lora=False, frozen=r"visual\.patch_embed",
+            dimensions=(192, 128, 64, 32, 16), evaluations=2, minutes={"07": 6},
         ),
         Profile(
             name="t4", hardware="one 16 GB GPU", network=True,
             embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
             dtype="float16", attention="sdpa", longest_edge=400 * 400,
             dataset=PUBLISHED_DATA, train_rows=2000, negatives=1, batch_size=32, mini_batch_size=1, eval_batch_size=4,
-            epochs=1, learning_rate=1e-4, warmup=0.1, bf16=False, fp16=True, lora=True, frozen="",
+            epochs=1, learning_rate=1e-4, word_rates={}, warmup=0.1, bf16=False, fp16=True, lora=True, frozen="",
             dimensions=PUBLISHED_DIMENSIONS, evaluations=1, minutes={"07": 120},
         ),
         Profile(
@@ -63,7 +64,7 @@ PROFILES = {
             embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
             dtype="bfloat16", attention="sdpa", longest_edge=600 * 600,
             dataset=PUBLISHED_DATA, train_rows=10_000, negatives=1, batch_size=64, mini_batch_size=1, eval_batch_size=8,
-            epochs=1, learning_rate=2e-5, warmup=0.1, bf16=True, fp16=False, lora=False, frozen="",
+            epochs=1, learning_rate=2e-5, word_rates={}, warmup=0.1, bf16=True, fp16=False, lora=False, frozen="",
             dimensions=PUBLISHED_DIMENSIONS, evaluations=5, minutes={"07": 180},
         ),
     )

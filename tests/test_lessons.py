@@ -61,7 +61,7 @@ def test_lesson_07_finetunes_a_retriever_that_finds_unseen_pages(execute):
     assert metrics["ndcg@10/after/unseen-country"] >= 0.75
     assert metrics["ndcg@10/after/scan"] >= 0.80
     assert 0 <= metrics["ndcg@10/after/unseen-wording"] <= 1
-    assert before > metrics["ndcg@10/topic-only"] and before > metrics["ndcg@10/country-only"]
+    assert after > metrics["ndcg@10/country-only"] > metrics["ndcg@10/topic-only"] > metrics["ndcg@10/chance"]
     assert metrics["reload/difference"] < 1e-5
     assert found["peak_memory_mib"] < 8 * 1024
     assert {"training", "before_after", "by_dimension"} <= set(found["figures"])
@@ -71,4 +71,4 @@ def test_lesson_07_for_learners_runs_with_its_exercises_blank(execute):
     notebook, found = execute(NOTEBOOKS / "07_finetune_qwen3_vl_embedding.ipynb", ROWS=128)
     assert_every_cell_ran_in_order(notebook)
     assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
-    assert found["metrics"]["steps"] == 2
+    assert found["metrics"]["steps"] == 4

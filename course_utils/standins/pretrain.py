@@ -26,13 +26,13 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmb
 
 from ..facts import Page, wordings
 from ..queries import FORM_NAMES, query
-from ..layouts import FAMILIES, INKS
-from ..pages import font_of
+from ..layouts import BASELINE_GRID, FAMILIES, HEADING_SIZES, INKS
+from ..pages import BASELINE, font_of
 from .architecture import IMAGE_MEAN, IMAGE_STD
 from .corpus import GRID_COLUMNS, GRID_ROWS, GeneralPages
 
 CROP_ROWS = 3
-STRIP_BATCH = 64
+STRIP_BATCH, DENSE_BATCH, POOL = 64, 24, 4000
 LEGIBLE = 6.4  # px: titles are taller than this, labels are not
 
 
@@ -43,6 +43,7 @@ class Phase:
     name: str
     steps: int
     strip_steps: int
+    dense_steps: int
     crop_steps: int
     learning_rate: float
     match: bool
@@ -126,6 +127,7 @@ class Trainer:
                   {"params": [table], "weight_decay": 0.0, "part": 0.3}]
         self.optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))
         self.step = 0
+        self.pool: list = []
         self.loose = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
         embed = model.model.visual.patch_embed
         embed.forward = _flat_patches.__get__(embed)
@@ -166,13 +168,13 @@ class Trainer:
     def _picture(self, k: int, crop: bool, rng: random.Random) -> tuple[np.ndarray, list]:
         """A drawing moved by a few pixels, or three rows of it around its words; and its words in the new place."""
         image, words = self.corpus.images[k], self.corpus.words[k]
-        dx, dy = rng.randint(-10, 10), rng.randint(-14, 14)
+        dx, dy = rng.randint(-10, 10), 16 * rng.randint(-1, 1)
         rows = GRID_ROWS
         if crop:
             rows = CROP_ROWS
             titles = set(self.corpus.pages[k].country.name.lower().split())
             tops = [box[1] for word, box in words if word.lower().strip(":") in titles] or [0]
-            dy = round(32 * rows / 2 - rng.choice(tops) + rng.uniform(-40, 24))
+            dy = 16 * round((32 * rows / 2 - rng.choice(tops) + rng.uniform(-40, 24)) / 16)
             dy = max(min(dy, 16), 32 * rows - image.shape[0] - 16)
         moved = np.full((32 * rows, image.shape[1], 3), 255, np.uint8)
         top, left = max(dy, 0), max(dx, 0)
@@ -204,41 +206,64 @@ class Trainer:
         return loss, wanted.gather(1, logits.argmax(1, keepdim=True)).mean().item()
 
     def _strip(self, rng: random.Random, loose: float) -> tuple[np.ndarray, list]:
-        """A line of words, 224 x 32 px, in its place at first and anywhere in the strip as `loose` grows to 1."""
-        family, bold = rng.choice(tuple(FAMILIES)), rng.random() < 0.6
+        """Two heading lines, 224 x 32 px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
         ink, paper = ("black", "white")
         if rng.random() < loose:
             ink, paper = rng.choice((("white", rng.choice(INKS)), (rng.choice(INKS), "white")))
-        font = font_of(family, bold, round(25 + loose * rng.uniform(-5, 7)))
         strip = Image.new("RGB", (448, 64), paper)
         draw, words = ImageDraw.Draw(strip), []
-        x, y = 4 + loose * rng.uniform(-4, 56), 32 + loose * rng.uniform(-22, 22)
-        while x < 440:
-            word = rng.choice(self.title_words)
-            draw.text((x, y), word, font=font, fill=ink, anchor="lm")
-            width = font.getlength(word)
-            words.append((word, (x / 2, y / 2 - 5, (x + width) / 2, y / 2 + 5)))
-            x += width + font.getlength(" ")
-            if loose < 0.5:
-                x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 20)
+        for line in range(2):
+            font = font_of(rng.choice(tuple(FAMILIES)), rng.random() < 0.6, rng.choice(HEADING_SIZES))
+            page = rng.choice(self.corpus.pages)
+            phrase = f"{page.country.name} {rng.choice(wordings()[page.topic]['titles'])}".split() if rng.random() < loose / 2 else []
+            x, y = 4 + loose * rng.uniform(-4, 56), line * BASELINE_GRID + BASELINE
+            while x < 440:
+                word = phrase.pop(0) if phrase else rng.choice(self.title_words)
+                draw.text((x, y), word, font=font, fill=ink, anchor="ls")
+                width = font.getlength(word)
+                words.append((word, (x / 2, y / 2 - 8, (x + width) / 2, y / 2)))
+                x += width + font.getlength(" ")
+                if loose < 0.5:
+                    x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 28)
         return np.asarray(strip.reduce(2)), words
 
     def _strip_loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = random.Random(f"strip-{self.phase.seed}-{step}")
         strips = [self._strip(rng, self.loose.item()) for _ in range(STRIP_BATCH)]
         images = torch.from_numpy(np.stack([image for image, _ in strips]))
-        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 14]] * STRIP_BATCH))
-        read, right = self._read_loss([self._cells(words, 1) for _, words in strips], 7)
-        if right > 0.55:
-            self.loose += (1 - self.loose).clamp(max=0.005)
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * STRIP_BATCH))
+        read, right = self._read_loss([self._cells(words, 1) for _, words in strips], GRID_COLUMNS)
+        if right > 0.7:
+            self.loose += (1 - self.loose).clamp(max=0.01)
         return read, {"read": read.item(), "read_right": right, "loose": self.loose.item()}
+
+    def _dense_loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        """The reading loss on pages full of headings: nine strips of a pool."""
+        if not self.pool:
+            rng = random.Random(f"pool-{self.phase.seed}")
+            self.pool = [self._strip(rng, 1.0) for _ in range(POOL)]
+        rng = random.Random(f"dense-{self.phase.seed}-{step}")
+        sheets, targets = [], []
+        for _ in range(DENSE_BATCH):
+            words = []
+            strips = rng.sample(self.pool, GRID_ROWS)
+            sheets.append(np.concatenate([image for image, _ in strips]))
+            for row, (_, found) in enumerate(strips):
+                words += [(word, (x0, y0 + 32 * row, x1, y1 + 32 * row)) for word, (x0, y0, x1, y1) in found]
+            targets.append(self._cells(words, GRID_ROWS))
+        images = torch.from_numpy(np.stack(sheets))
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * DENSE_BATCH))
+        read, right = self._read_loss(targets, GRID_ROWS * GRID_COLUMNS)
+        return read, {"read": read.item(), "read_right": right}
 
     def losses(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         phase, corpus = self.phase, self.corpus
         rng = random.Random(f"{phase.name}-{phase.seed}-{step}")
         if step < phase.strip_steps:
             return self._strip_loss(step)
-        crop = step < phase.strip_steps + phase.crop_steps
+        if step < phase.strip_steps + phase.dense_steps:
+            return self._dense_loss(step)
+        crop = step < phase.strip_steps + phase.dense_steps + phase.crop_steps
         chosen = look_alikes(corpus.pages, phase.crop_batch if crop else phase.batch, rng)
         pictures = [self._picture(k, crop, rng) for k in chosen]
         images = torch.from_numpy(np.stack([image for image, _ in pictures]))
