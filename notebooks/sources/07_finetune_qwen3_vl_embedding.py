@@ -214,9 +214,9 @@ if P.dataset == "factbook":
 #
 # ## 4. The loss
 #
-# `MultipleNegativesRankingLoss` treats every *other* page of the batch as a negative: with a batch of 32 rows and a hard negative each, a query has
-# to pick its positive out of all 64 pages of the batch by a softmax over cosine similarities. More rows, harder choice, better
-# model. But a plain loss holds the whole batch's activations in memory at once.
+# `MultipleNegativesRankingLoss` treats every *other* page of the batch as a negative: each row brings a positive and a hard
+# negative, and each query has to pick its own positive out of all of them by a softmax over cosine similarities. More rows,
+# harder choice, better model. But a plain loss holds the whole batch's activations in memory at once.
 #
 # The **cached** version computes all embeddings without gradients first, then the loss and its gradient for the *embeddings*,
 # and last runs the model again in small pieces (`mini_batch_size`), handing each its share of the cached gradient. Same loss,
@@ -330,7 +330,7 @@ run.figure("training", figure, "Training loss by step, falling, and NDCG@10 on t
 figure
 
 # %% [markdown]
-# The loss is a sum over five dimensions, so its size says little; that it falls and that the **dev** score rises says
+# The loss is a sum over all the dimensions, so its size says little; that it falls and that the **dev** score rises says
 # that the model learns something which holds on pages it has not seen.
 #
 # ## 6. After
