@@ -91,11 +91,11 @@ def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
 
 
 def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
-    """Share of pages whose greedy description is right to the letter."""
+    """Share of the first 100 pages whose greedy description is right to the letter."""
     from ..facts import pages
 
     right = []
-    for page_id, path in corpus.paths.items():
+    for page_id, path in list(corpus.paths.items())[:100]:
         messages = [{"role": "user", "content": [{"type": "image", "image": path}]}]
         inputs = processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
