@@ -263,7 +263,7 @@ check("pages in the softmax", candidates, [
 # - `eval_steps`: a pass over the 300 **dev** pages. Test pages are looked at twice: before and after.
 # - `save_steps`, with `RESUME = True`: a stopped training goes on where it was.
 #
-# In `tiny` the image tower stays frozen: the base already reads pages, and its gradients would cost about half of each step.
+# In `tiny` the image tower's first layer stays frozen: on a CPU, the gradient of that convolution alone is slow.
 #
 # **On a GPU** `t4` trains a LoRA adapter on the text attention in fp16; `full` trains all weights in bf16 with the
 # published settings (2e-5, batch 64, 600x600 pixels).
