@@ -73,11 +73,10 @@ def test_lesson_07_finetuning_lifts_a_fair_base_beyond_doubt(lesson_07):
     assert 0 <= metrics["ndcg@10/after/unseen-wording"] <= 1
 
 
+@pytest.mark.xfail(strict=True, reason="the stand-ins are not good enough yet: once a bar is met, this fails, and it becomes a plain test")
 @pytest.mark.parametrize("name, bar", [("ndcg@10/after", 0.90), ("ndcg@10/after/scan", 0.80), ("ndcg@10/error-cut", 0.60)])
 def test_lesson_07_reaches_the_bars_that_the_course_set_itself(lesson_07, name, bar):
-    value = lesson_07[1]["metrics"][name]
-    if value < bar:
-        pytest.xfail(f"{name} is {value:.3f}, short of {bar}")
+    assert lesson_07[1]["metrics"][name] >= bar
 
 
 def test_lesson_07_for_learners_runs_with_its_exercises_blank(execute):
