@@ -138,9 +138,12 @@ def test_word_boxes_turn_with_a_scan():
             mask[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = True
         return ink[mask].mean()
 
-    for page in sample(5):
+    turned, straight = [], []
+    for page in sample(12):  # some are tilted by a third of a degree only, so the pages are judged together
         clean, scan = (draw_page(page, COURSE[3], "ink", "table", scanned) for scanned in (False, True))
-        assert ink_in(scan, scan) > 1.05 * ink_in(scan, clean)
+        turned.append(ink_in(scan, scan))
+        straight.append(ink_in(scan, clean))
+    assert np.mean(turned) > 1.05 * np.mean(straight)
 
 
 # ---- repeatable, and new -----------------------------------------------------------------------------------------
