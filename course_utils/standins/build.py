@@ -42,8 +42,9 @@ nothing else; its scores do not predict the published model's scores.
 - **Trained on**: {pages:,} general pages of The World Factbook (2015), {variants} drawings each in random layouts, with
   query wordings of their own. No page, layout or query wording of the course's train, dev and test splits was used;
   countries and topics recur.
-- **How**: {how} `course build-standins` runs these stages again, on two CPU cores, seeded. Another processor, or
-  stops at other steps of the curriculum, give other bytes and scores that differ by a few points. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0).
+- **How**: {how} These weights come from a run whose stages were changed and restarted on the way;
+  `course build-standins` runs the stages above in one go, seeded, on two CPU cores. It gives other weights, and its
+  scores have not been measured yet. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0).
 - **Measured here**: {measured}
 - **Not for**: any page or any question outside this course.
 """
