@@ -28,6 +28,17 @@ def main() -> None:
     """Run the course and build what it needs."""
 
 
+def _profile(name: str) -> Any:
+    """The profile of that name; another name is a wrong command."""
+    from course_utils.lessons import UsageError
+    from course_utils.profiles import load_profile
+
+    try:
+        return load_profile(name)
+    except CourseError as error:
+        raise UsageError(str(error)) from error
+
+
 @main.command()
 @click.argument("lessons", nargs=-1, metavar="[NN]...")
 @click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
@@ -36,14 +47,10 @@ def main() -> None:
 @click.option("--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]")
 def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ...], resume: bool, solutions: bool) -> None:
     """Run lessons (all, or those with the numbers NN) and write build/index.html."""
-    from course_utils.lessons import UsageError, find_lessons, parse_parameters
-    from course_utils.profiles import load_profile
+    from course_utils.lessons import find_lessons, parse_parameters
     from course_utils.runner import run_lessons
 
-    try:
-        values = load_profile(profile)
-    except CourseError as error:
-        raise UsageError(str(error)) from error
+    values = _profile(profile)
     chosen = find_lessons(paths.SOLUTIONS if solutions else paths.NOTEBOOKS, lessons)
     parameters: dict[str, Any] = {}
     for lesson in chosen:
@@ -59,6 +66,38 @@ def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ..
     failed = [record.lesson[:2] for record in records if record.status != "finished"]
     if failed:
         raise CourseError(f"Not finished: {', '.join(failed)}. What to do stands above and in the report.")
+
+
+@main.command()
+@click.option("--profile", default="tiny", show_default=True, help="The profile to check this machine for.")
+@click.pass_context
+def check(ctx: click.Context, profile: str) -> None:
+    """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says what mends it."""
+    from course_utils.setup_check import FAIL, check_setup, summary
+
+    findings = check_setup(_profile(profile).name)
+    click.echo("\n".join([*map(str, findings), summary(findings)]))
+    if any(finding.status == FAIL for finding in findings):
+        ctx.exit(1)
+
+
+@main.command("list")
+@click.option("--profile", default="tiny", show_default=True, help="The profile whose minutes and memory to show.")
+def list_lessons(profile: str) -> None:
+    """List the lessons: title, minutes, memory, and how the last run went."""
+    from course_utils.housekeeping import overview
+
+    click.echo("\n".join(overview(_profile(profile), paths.BUILD)))
+
+
+@main.command()
+@click.option("--cache", is_flag=True, help="The drawn pages in data/cache, too (two minutes to draw again).")
+@click.option("--all", "everything", is_flag=True, help="Also what `course build-standins` keeps (hours of training).")
+def clean(cache: bool, everything: bool) -> None:
+    """Remove what runs left in build/, your finetuned model included, and say what it freed."""
+    from course_utils.housekeeping import clean
+
+    click.echo("\n".join(clean(paths.BUILD, cache, everything)))
 
 
 @main.command()

@@ -295,12 +295,12 @@ def scan(image: Image.Image, rng: random.Random) -> tuple[Image.Image, float]:
     return Image.fromarray(grey.astype(np.uint8)), tilt
 
 
-def _turn(words, degrees: float):
-    """The word boxes after `scan` turned the page about its centre."""
+def turn(words, degrees: float, width: int = WIDTH, height: int = HEIGHT):
+    """The word boxes after a picture of that size was turned about its centre."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turned = []
     for word, (x0, y0, x1, y1) in words:
-        x, y = (x0 + x1 - WIDTH) / 2, (y0 + y1 - HEIGHT) / 2
+        x, y = (x0 + x1 - width) / 2, (y0 + y1 - height) / 2
         dx, dy = c * x + s * y - x, c * y - s * x - y
         turned.append((word, (x0 + dx, y0 + dy, x1 + dx, y1 + dy)))
     return turned
@@ -341,5 +341,5 @@ def draw_page(page: Page, layout: Layout, seed: str, form: str | None = None, sc
     image, words = canvas.finish()
     if scanned:
         image, tilt = scan(image, rng)
-        words = _turn(words, tilt)
+        words = turn(words, tilt)
     return Drawn(image, words, form, layout.name, scanned)

@@ -60,10 +60,10 @@ def before_after(
                 (before.mean, row),
                 arrowprops={"arrowstyle": "-|>", "color": OTHER, "lw": 1.6, "shrinkA": 7, "shrinkB": 7},
             )
-            _point(axes, before, row, BEFORE, "o", "before" if row == 0 else None)
-            _point(axes, after, row, AFTER, "D", "after" if row == 0 else None)
+            _point(axes, before, row, BEFORE, "o", "before" if row == 0 else None, side=-1)
+            _point(axes, after, row, AFTER, "D", "after" if row == 0 else None, side=1)
         axes.set_yticks(range(len(overall)), [_with_n(label, pair) for label, pair in overall.items()])
-        axes.set_ylim(len(overall) - 0.45, -0.75)
+        axes.set_ylim(len(overall) - 0.4, -0.6)
         axes.set_xlim(0, 1.04)
         axes.grid(axis="y", visible=False)
         for index, (label, score) in enumerate(references.items()):
@@ -230,11 +230,15 @@ def _open(image: Image.Image | str | Path) -> Image.Image:
         return picture.convert("RGB")
 
 
-def _point(axes: Axes, interval: Interval, row: float, color: str, marker: str, label: str | None) -> None:
+def _point(
+    axes: Axes, interval: Interval, row: float, color: str, marker: str, label: str | None, side: int
+) -> None:
+    """A score with its interval, and its value above (side 1) or below (-1), so that close ones stay legible."""
     axes.errorbar(
         interval.mean, row, xerr=_errors([interval]), color=color, marker=marker, ms=9, capsize=5, lw=2, ls="", label=label
     )
-    axes.annotate(f"{interval.mean:.2f}", (interval.mean, row), (0, 9), textcoords="offset points", ha="center", va="bottom")
+    axes.annotate(f"{interval.mean:.2f}", (interval.mean, row), (0, 9 * side), textcoords="offset points",
+                  ha="center", va="bottom" if side > 0 else "top")
 
 
 def _with_n(label: str, pair: tuple[Interval, Interval]) -> str:

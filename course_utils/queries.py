@@ -7,21 +7,28 @@ from .facts import Page, wordings
 # Pretraining's ways to ask, and the course's own: no template is in both.
 BY_NAME = {
     "general": ("{phrase} in {country}", "{country}: {phrase}", "{country} {phrase}", "{phrase} of {country}",
-                "show me {phrase} for {country}", "{phrase} {country} statistics", "data about {phrase} in {country}"),
+                "show me {phrase} for {country}", "{phrase} {country} statistics", "data about {phrase} in {country}",
+                "{country} figures on {phrase}", "statistics about {phrase} for {country}", "{phrase} - {country}",
+                "how does {country} stand on {phrase}", "tell me about {phrase} in {country}",
+                "where can I find {phrase} of {country}", "as regards {country}: {phrase}"),
     "course": ("find the page on {phrase} in {country}", "{country} – {phrase}?", "what do we know about {phrase} in {country}",
                "I need {phrase}, {country}", "looking for {country}'s {phrase}"),
     "unseen": ("{phrase}, {country}", "{phrase} ({country})", "in {country}: {phrase}"),
 }
 BY_ADJECTIVE = {
-    "general": ("{adjective} {phrase}", "{phrase}, {adjective} statistics"),
+    "general": ("{adjective} {phrase}", "{phrase}, {adjective} statistics", "{adjective} data on {phrase}",
+                "show me {adjective} {phrase}"),
     "course": ("the {adjective} figures for {phrase}", "find {adjective} {phrase}"),
 }
 BY_CAPITAL = {
-    "general": ("{phrase} of the country whose capital is {capital}", "{phrase} in the nation with capital {capital}"),
+    "general": ("{phrase} of the country whose capital is {capital}", "{phrase} in the nation with capital {capital}",
+                "data on {phrase} for the country with {capital} as its capital",
+                "{capital} is its capital: {phrase} there"),
     "course": ("{phrase} for the state ruled from {capital}", "capital {capital}: find {phrase}"),
 }
 BY_FORM = {
-    "general": ("{form} of {phrase} in {country}", "{country} {phrase} {form}"),
+    "general": ("{form} of {phrase} in {country}", "{country} {phrase} {form}", "{phrase} of {country} as a {form}",
+                "is there a {form} showing {phrase} for {country}"),
     "course": ("a {form} with {phrase} for {country}", "find the {form}: {phrase}, {country}"),
 }
 RISING = {

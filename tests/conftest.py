@@ -1,6 +1,9 @@
 """What every test shares: no network, no windows, and one run per lesson for tests that take a `lesson`."""
 
+import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from course_utils.notebooks import find_sources  # noqa: E402, after the environment is set
+from course_utils.paths import ROOT  # noqa: E402
+
+NO_NETWORK = Path(__file__).parent / "no_network"
 
 
 def pytest_generate_tests(metafunc):
@@ -23,3 +29,24 @@ def documents():
     from course_utils.documents import build_documents
 
     return build_documents()
+
+
+@pytest.fixture(scope="session")
+def execute(documents, tmp_path_factory):
+    """A function that runs a notebook as `papermill in out` does, offline; returns it executed and its metrics.json."""
+    import papermill
+
+    folder = tmp_path_factory.mktemp("lessons")
+
+    def run(path, **parameters):
+        build = folder / f"build-{path.parent.name}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COURSE_BUILD", str(build))
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(NO_NETWORK), str(ROOT)]))
+            patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+            notebook = papermill.execute_notebook(
+                str(path), str(folder / "out.ipynb"), parameters=parameters, kernel_name="python3", cwd=str(folder)
+            )
+        return notebook, json.loads((build / path.stem / "metrics.json").read_text(encoding="utf-8"))
+
+    return run

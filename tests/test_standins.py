@@ -1,20 +1,25 @@
 """The stand-ins: made resumably, sealed by hash, and of the published classes."""
 
 import json
+import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
-from course_utils import checkpoints, paths
+from course_utils import checkpoints, facts, paths
 from course_utils.errors import CourseError
 from course_utils.splits import splits
+from course_utils.facts import wordings
+from course_utils.standins import pictures
 from course_utils.standins.architecture import new_model
 from course_utils.standins.corpus import GeneralPages
-from course_utils.standins.pretrain import Phase, Trainer, patches
+from course_utils.standins.pretrain import Recipe, Trainer, patches
+from course_utils.standins.texts import LookAlikes, Teacher, plain_words
 
-PHASE = Phase("toy", steps=3, strip_steps=0, dense_steps=0, crop_steps=1, learning_rate=1e-3, match=True,
-              batch=4, crop_batch=4, texts=4)
+RECIPE = Recipe(strip_steps=1, sheet_steps=1, crop_steps=1, page_steps=1, learning_rate=1e-3,
+                strips=2, sheets=2, crops=4, pages=4, others=4, texts=4, pool=12)
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +27,64 @@ def corpus(tmp_path_factory):
     return GeneralPages(tmp_path_factory.mktemp("general"), 1, splits().general[:12])
 
 
-def train(corpus, folder, stops):
-    """Train the toy phase in as many processes' worth of trainers as there are stops; the weights at the end."""
+@pytest.fixture(scope="module")
+def teacher(corpus, tmp_path_factory):
+    return Teacher(new_model()[1].tokenizer, corpus, tmp_path_factory.mktemp("teacher"), count=32)
+
+
+def train(corpus, teacher, folder, stops):
+    """Train the toy recipe in as many processes' worth of trainers as there are stops; the weights at the end."""
     for stop in stops:
         model, processor = new_model()
-        trainer = Trainer(model, processor, corpus, PHASE, folder)
+        trainer = Trainer(model, processor, corpus, teacher, RECIPE, folder)
         list(trainer.run(stop_at=stop, save_every=1))
         trainer.close()
     return model.state_dict()
 
 
-def test_training_stopped_and_resumed_gives_the_same_weights_as_in_one_go(corpus, tmp_path):
-    whole = train(corpus, tmp_path / "whole", [3])
-    parts = train(corpus, tmp_path / "parts", [1, 3])
+def test_training_stopped_and_resumed_gives_the_same_weights_as_in_one_go(corpus, teacher, tmp_path):
+    whole = train(corpus, teacher, tmp_path / "whole", [4])
+    parts = train(corpus, teacher, tmp_path / "parts", [1, 3, 4])
     fresh = new_model()[0].state_dict()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], fresh[name]) for name in whole)
+
+
+def test_a_batch_of_look_alikes_holds_no_page_twice_and_half_of_it_shares_a_country_or_a_topic():
+    pages = [page for page in facts.pages().values()][:2000] * 2
+    rng = random.Random(0)
+    for _ in range(20):
+        drawn = [pages[k] for k in LookAlikes(pages).draw(24, rng)]
+        assert len({page.id for page in drawn}) == 24
+        alike = [page for page in drawn for other in drawn
+                 if page is not other and (page.country == other.country or page.topic == other.topic)]
+        assert len({page.id for page in alike}) >= 10
+
+
+def test_the_words_of_a_picture_lie_on_its_ink(corpus):
+    """Strips, turned sheets and moved pages: there is more ink in the boxes of headings than elsewhere."""
+    rng = random.Random(0)
+    strips = [pictures.strip(corpus, ["Exports", "Chad", "Roads"], rng, 0.4) for _ in range(12)]
+    made = [*strips, *(pictures.sheet(strips, rng) for _ in range(6)), *(pictures.picture(corpus, k, False, rng) for k in range(6))]
+    for image, words in made:
+        ink = np.abs(image.astype(float).mean(2) - np.median(image))
+        inside = np.zeros(ink.shape, bool)
+        for _, (x0, y0, x1, y1) in words:
+            inside[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = True
+        assert ink[inside].mean() > 1.5 * ink[~inside].mean()
+
+
+def test_an_image_token_is_asked_for_the_words_in_it():
+    words = [("Chad", (2, 8, 30, 28)), ("exports", (40, 8, 90, 28)), ("tiny", (100, 8, 120, 12)), ("unknown", (0, 40, 30, 60))]
+    found = pictures.cells(words, 2, {"chad": [0], "exports": [1, 2], "tiny": [3]})
+    assert found == {0: {0}, 1: {1, 2}, 2: {1, 2}}
+
+
+def test_the_teacher_never_says_a_word_of_the_unseen_wordings(corpus, teacher):
+    words = plain_words(new_model()[1].tokenizer)
+    unseen = {word[:5] for kinds in wordings().values() for phrase in kinds["unseen"] for word in phrase.lower().split()}
+    assert len(words) > 5000 and all(word[:5] not in unseen for word in words)
+    assert teacher.vectors.shape == (32, 384) and teacher.of_page.shape == (len(corpus.pages), 384)
 
 
 def test_patches_are_the_processors_own(corpus):

@@ -18,6 +18,7 @@ from ..pages import draw_page
 from ..splits import splits
 
 GRID_ROWS, GRID_COLUMNS = 9, 7  # cells of 32 x 32 px: one image token each
+SCANS = 0.4
 HEIGHT, WIDTH = 32 * GRID_ROWS, 32 * GRID_COLUMNS
 
 
@@ -25,7 +26,7 @@ def _draw(job: tuple[str, int]) -> tuple[np.ndarray, list, str]:
     page_id, variant = job
     seed = f"general-{variant}"
     rng = random.Random(f"{page_id}-{seed}")
-    drawn = draw_page(pages()[page_id], general_layout(rng.getrandbits(40)), seed, scanned=rng.random() < 0.25)
+    drawn = draw_page(pages()[page_id], general_layout(rng.getrandbits(40)), seed, scanned=rng.random() < SCANS)
     small = drawn.image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     words = [(word, [edge / 2 for edge in box]) for word, box in drawn.words]
     return np.asarray(small), words, drawn.form

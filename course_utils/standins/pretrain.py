@@ -1,11 +1,13 @@
-"""Train the raw VLM and the embedding model on general pages: describe, read, and match with queries.
+"""Train the raw VLM and the embedding model on general pages: read, describe, match with queries, imitate a teacher.
 
-Three losses share one forward pass over a batch of page images:
+Four losses, of which each stage uses some:
 
-- *describe*: next-token loss on a caption after the page ("algeria. inflation, consumer prices. line graph");
 - *read*: each image token names the word pieces that lie in its 32 x 32 px, as a softmax over the word table;
-- *match* (embedding model only): the page's last token against its query's, and a text description of a page
-  against that page's query, each against all others of the batch, with look-alikes side by side.
+- *describe*: next-token loss on a caption after the page ("algeria. inflation, consumer prices. line graph");
+- *match*: queries against the pages that they ask for and against pages told in words, all of the batch competing,
+  with look-alikes side by side;
+- *imitate*: the state of a text, and of a page, seen through a linear layer, points where all-MiniLM-L6-v2 puts that text
+  or that page's headings. This is where the small model gets to know words that it is never asked about.
 """
 
 import json
@@ -19,38 +21,42 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
 
-from ..facts import Page, wordings
-from ..queries import FORM_NAMES, query
-from ..layouts import BASELINE_GRID, FAMILIES, HEADING_SIZES, INKS
-from ..pages import BASELINE, font_of
-from .architecture import IMAGE_MEAN, IMAGE_STD
+from ..facts import wordings
+from ..queries import query
+from .architecture import IMAGE_MEAN, IMAGE_STD, WIDTH
 from .corpus import GRID_COLUMNS, GRID_ROWS, GeneralPages
+from .pictures import cells, picture, sheet, strip
+from .texts import LookAlikes, Teacher, caption, told
 
-CROP_ROWS = 3
-STRIP_BATCH, DENSE_BATCH, POOL = 64, 24, 4000
-LEGIBLE = 6.4  # px: titles are taller than this, labels are not
+TEACHER_WIDTH = 384
+IMITATION = 4.0  # weight of the imitation losses: each is 1 - cosine, so at most 2
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One stand-in's training: steps, batch sizes, learning rate, and which losses count."""
+class Recipe:
+    """Steps on strips, then on sheets, on parts of pages, and on whole pages, each with its batch size."""
 
-    name: str
-    steps: int
     strip_steps: int
-    dense_steps: int
+    sheet_steps: int
     crop_steps: int
+    page_steps: int
     learning_rate: float
-    match: bool
-    batch: int = 40
-    crop_batch: int = 48
-    texts: int = 64
+    strips: int = 64
+    sheets: int = 24
+    crops: int = 48
+    pages: int = 40
+    others: int = 64
+    texts: int = 96
+    pool: int = 4000  # strips that sheets are put together from
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.strip_steps + self.sheet_steps + self.crop_steps + self.page_steps
 
 
 def _flat_patches(module: Qwen3VLVisionPatchEmbed, pixels: torch.Tensor) -> torch.Tensor:
@@ -70,64 +76,34 @@ def patches(images: torch.Tensor) -> torch.Tensor:
     return blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3 * 16 * 16)
 
 
-def caption(page: Page, form: str) -> str:
-    """What the raw VLM learns to say of a page."""
-    return f"{page.country.name}. {wordings()[page.topic]['titles'][0]}. {FORM_NAMES['general'][form]}"
-
-
-def look_alikes(items: list[Page], size: int, rng: random.Random) -> list[int]:
-    """`size` indices of different pages: half of them in groups of one country or of one topic."""
-    chosen: dict[str, int] = {}
-    while len(chosen) < size // 2:
-        seedling = items[rng.randrange(len(items))]
-        by_country = rng.random() < 0.5
-        same = [k for k in _index(items)["country" if by_country else "topic"]
-                [seedling.country.code if by_country else seedling.topic]]
-        for k in rng.sample(same, min(6, len(same))):
-            chosen.setdefault(items[k].id, k)
-    while len(chosen) < size:
-        k = rng.randrange(len(items))
-        chosen.setdefault(items[k].id, k)
-    return list(chosen.values())[:size]
-
-
-_INDEX: dict[int, dict] = {}
-
-
-def _index(items: list[Page]) -> dict[str, dict[str, list[int]]]:
-    if id(items) not in _INDEX:
-        by_country, by_topic = {}, {}
-        for k, page in enumerate(items):
-            by_country.setdefault(page.country.code, []).append(k)
-            by_topic.setdefault(page.topic, []).append(k)
-        _INDEX[id(items)] = {"country": by_country, "topic": by_topic}
-    return _INDEX[id(items)]
-
-
 class Trainer:
     """Trains a Qwen3-VL in place. `progress` is called with a line of figures every 20 steps."""
 
-    def __init__(self, model, processor, corpus: GeneralPages, phase: Phase, folder: Path):
-        self.model, self.tokenizer, self.corpus, self.phase, self.folder = model, processor.tokenizer, corpus, phase, folder
+    def __init__(self, model, processor, corpus: GeneralPages, teacher: Teacher, recipe: Recipe, folder: Path):
+        self.model, self.tokenizer, self.recipe, self.folder = model, processor.tokenizer, recipe, folder
+        self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
         self.ids = {t: self.tokenizer.convert_tokens_to_ids(t) for t in ("<|image_pad|>", "<|im_end|>")}
-        self.scales = nn.Parameter(torch.tensor([15.0, 10.0, 10.0]).log())  # read, page match, text match
+        self.scales = nn.Parameter(torch.tensor([15.0, 10.0]).log())  # read, match
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)  # ours to the teacher's
         known = sorted({w.lower() for words in corpus.words for w, _ in words if any(c.isalpha() for c in w)})
         pieces = self.tokenizer(known, add_special_tokens=False)["input_ids"]
         self.pieces = {w: [p for p in found if p > 7] for w, found in zip(known, pieces, strict=True)}
         self.read_ids = torch.tensor(sorted({p for found in self.pieces.values() for p in found}))
-        self.column = {int(p): k for k, p in enumerate(self.read_ids)}
+        column = {int(p): k for k, p in enumerate(self.read_ids)}
+        self.columns_of = {w: [column[p] for p in found] for w, found in self.pieces.items()}
         names = {w for page in corpus.pages for w in page.country.name.split()}
         titles = {w for topic in wordings().values() for title in topic["titles"] for w in title.split()}
         self.title_words = sorted(names | titles)
         table = model.get_input_embeddings().weight
-        decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table]
+        decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table] + [self.view]
         plain = [p for p in model.parameters() if p.ndim <= 1] + [self.scales]
         groups = [{"params": decayed, "weight_decay": 0.02, "part": 1.0},
                   {"params": plain, "weight_decay": 0.0, "part": 1.0},
                   {"params": [table], "weight_decay": 0.0, "part": 0.3}]
-        self.optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
         self.step = 0
-        self.pool: list = []
+        self.strips: list = []
         self.loose = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
         embed = model.model.visual.patch_embed
         embed.forward = _flat_patches.__get__(embed)
@@ -165,35 +141,6 @@ class Trainer:
         ).last_hidden_state
         return hidden, ids
 
-    def _picture(self, k: int, crop: bool, rng: random.Random) -> tuple[np.ndarray, list]:
-        """A drawing moved by a few pixels, or three rows of it around its words; and its words in the new place."""
-        image, words = self.corpus.images[k], self.corpus.words[k]
-        dx, dy = rng.randint(-10, 10), 16 * rng.randint(-1, 1)
-        rows = GRID_ROWS
-        if crop:
-            rows = CROP_ROWS
-            titles = set(self.corpus.pages[k].country.name.lower().split())
-            tops = [box[1] for word, box in words if word.lower().strip(":") in titles] or [0]
-            dy = 16 * round((32 * rows / 2 - rng.choice(tops) + rng.uniform(-40, 24)) / 16)
-            dy = max(min(dy, 16), 32 * rows - image.shape[0] - 16)
-        moved = np.full((32 * rows, image.shape[1], 3), 255, np.uint8)
-        top, left = max(dy, 0), max(dx, 0)
-        bottom, right = min(image.shape[0] + dy, moved.shape[0]), min(image.shape[1] + dx, moved.shape[1])
-        moved[top:bottom, left:right] = image[top - dy : bottom - dy, left - dx : right - dx]
-        return moved, [(word, (b[0] + dx, b[1] + dy, b[2] + dx, b[3] + dy)) for word, b in words]
-
-    def _cells(self, words: list, rows: int) -> dict[int, set[int]]:
-        """For each image token of the page, the columns of the legible pieces that lie in it by at least 4 px."""
-        found: dict[int, set[int]] = {}
-        for word, (x0, y0, x1, y1) in words:
-            columns = [self.column[p] for p in self.pieces.get(word.lower(), ())]
-            if not columns or y1 < 4 or x1 < 4 or y1 - y0 < LEGIBLE:
-                continue
-            for row in range(max(0, int((y0 + 3) // 32)), min(rows - 1, int((y1 - 3) // 32)) + 1):
-                for column in range(max(0, int((x0 + 4) // 32)), min(GRID_COLUMNS - 1, int((x1 - 4) // 32)) + 1):
-                    found.setdefault(row * GRID_COLUMNS + column, set()).update(columns)
-        return found
-
     def _read_loss(self, targets: list[dict[int, set[int]]], cells: int):
         """Cross entropy of the image tokens with words in them, and the share whose best guess is one of them."""
         at = [n * cells + cell for n, found in enumerate(targets) for cell in found]
@@ -205,136 +152,117 @@ class Trainer:
         loss = F.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True))
         return loss, wanted.gather(1, logits.argmax(1, keepdim=True)).mean().item()
 
-    def _strip(self, rng: random.Random, loose: float) -> tuple[np.ndarray, list]:
-        """Two heading lines, 224 x 32 px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
-        ink, paper = ("black", "white")
-        if rng.random() < loose:
-            ink, paper = rng.choice((("white", rng.choice(INKS)), (rng.choice(INKS), "white")))
-        strip = Image.new("RGB", (448, 64), paper)
-        draw, words = ImageDraw.Draw(strip), []
-        for line in range(2):
-            font = font_of(rng.choice(tuple(FAMILIES)), rng.random() < 0.6, rng.choice(HEADING_SIZES))
-            page = rng.choice(self.corpus.pages)
-            phrase = f"{page.country.name} {rng.choice(wordings()[page.topic]['titles'])}".split() if rng.random() < loose / 2 else []
-            x, y = 4 + loose * rng.uniform(-4, 56), line * BASELINE_GRID + BASELINE
-            while x < 440:
-                word = phrase.pop(0) if phrase else rng.choice(self.title_words)
-                draw.text((x, y), word, font=font, fill=ink, anchor="ls")
-                width = font.getlength(word)
-                words.append((word, (x / 2, y / 2 - 8, (x + width) / 2, y / 2)))
-                x += width + font.getlength(" ")
-                if loose < 0.5:
-                    x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 28)
-        return np.asarray(strip.reduce(2)), words
+    def _imitate_loss(self, rng: random.Random) -> torch.Tensor:
+        """How far texts of the teacher's are from where it puts them, as 1 - cosine."""
+        chosen = rng.sample(range(len(self.teacher.texts)), self.recipe.texts)
+        ours = self.embed_texts([self.teacher.texts[k] for k in chosen])
+        return 1 - F.cosine_similarity(ours @ self.view.T, self.teacher.vectors[chosen]).mean()
 
-    def _strip_loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = random.Random(f"strip-{self.phase.seed}-{step}")
-        strips = [self._strip(rng, self.loose.item()) for _ in range(STRIP_BATCH)]
-        images = torch.from_numpy(np.stack([image for image, _ in strips]))
-        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * STRIP_BATCH))
-        read, right = self._read_loss([self._cells(words, 1) for _, words in strips], GRID_COLUMNS)
+    def _strip_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
+        """Reading on strips, whose words stand more and more freely as they are read."""
+        made = [strip(self.corpus, self.title_words, rng, self.loose.item()) for _ in range(self.recipe.strips)]
+        images = torch.from_numpy(np.stack([image for image, _ in made]))
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * len(made)))
+        read, right = self._read_loss([cells(words, 1, self.columns_of) for _, words in made], GRID_COLUMNS)
         if right > 0.7:
             self.loose += (1 - self.loose).clamp(max=0.01)
-        return read, {"read": read.item(), "read_right": right, "loose": self.loose.item()}
+        return {"read": read, "read_right": right, "loose": self.loose.item()}
 
-    def _dense_loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        """The reading loss on pages full of headings: nine strips of a pool."""
-        if not self.pool:
-            rng = random.Random(f"pool-{self.phase.seed}")
-            self.pool = [self._strip(rng, 1.0) for _ in range(POOL)]
-        rng = random.Random(f"dense-{self.phase.seed}-{step}")
-        sheets, targets = [], []
-        for _ in range(DENSE_BATCH):
-            words = []
-            strips = rng.sample(self.pool, GRID_ROWS)
-            sheets.append(np.concatenate([image for image, _ in strips]))
-            for row, (_, found) in enumerate(strips):
-                words += [(word, (x0, y0 + 32 * row, x1, y1 + 32 * row)) for word, (x0, y0, x1, y1) in found]
-            targets.append(self._cells(words, GRID_ROWS))
-        images = torch.from_numpy(np.stack(sheets))
-        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * DENSE_BATCH))
+    def _sheet_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
+        """Reading on pages full of headings."""
+        if not self.strips:
+            fixed = random.Random(f"strips-{self.recipe.seed}")
+            self.strips = [strip(self.corpus, self.title_words, fixed, 1.0) for _ in range(self.recipe.pool)]
+        made = [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
+        images = torch.from_numpy(np.stack([image for image, _ in made]))
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * len(made)))
+        targets = [cells(words, GRID_ROWS, self.columns_of) for _, words in made]
         read, right = self._read_loss(targets, GRID_ROWS * GRID_COLUMNS)
-        return read, {"read": read.item(), "read_right": right}
+        return {"read": read, "read_right": right}
 
-    def losses(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        phase, corpus = self.phase, self.corpus
-        rng = random.Random(f"{phase.name}-{phase.seed}-{step}")
-        if step < phase.strip_steps:
-            return self._strip_loss(step)
-        if step < phase.strip_steps + phase.dense_steps:
-            return self._dense_loss(step)
-        crop = step < phase.strip_steps + phase.dense_steps + phase.crop_steps
-        chosen = look_alikes(corpus.pages, phase.crop_batch if crop else phase.batch, rng)
-        pictures = [self._picture(k, crop, rng) for k in chosen]
+    def _page_losses(self, rng: random.Random, crop: bool) -> dict[str, torch.Tensor | float]:
+        """Reading, describing, matching and imitating on pages or parts of pages."""
+        recipe, corpus = self.recipe, self.corpus
+        chosen = self.look_alikes.draw(recipe.crops if crop else recipe.pages, rng)
+        pictures = [picture(corpus, k, crop, rng) for k in chosen]
         images = torch.from_numpy(np.stack([image for image, _ in pictures]))
         tails = [f"<|im_start|>assistant {caption(corpus.pages[k], corpus.forms[k])}<|im_end|>" for k in chosen]
         hidden, ids = self.pages(images, tails)
-        prompt = 5 + images.shape[1] * images.shape[2] // 1024  # <|im_start|> user, vision start and end, <|im_end|>
+        tokens, rows = images.shape[1] * images.shape[2] // 1024, images.shape[1] // 32
+        prompt = 5 + tokens  # <|im_start|> user, vision start and end, <|im_end|>
         says = hidden[:, prompt + 1 : -1].flatten(0, 1)  # after "<|im_start|>assistant"
         asked = ids[:, prompt + 2 :].flatten()
         kept = asked != self.tokenizer.pad_token_id
         logits = self.model.lm_head(says[kept])
         describe = F.cross_entropy(logits, asked[kept])
-        targets = [self._cells(words, images.shape[1] // 32) for _, words in pictures]
-        read, read_right = self._read_loss(targets, images.shape[1] * images.shape[2] // 1024)
-        figures = {"describe": describe.item(), "said": (logits.argmax(1) == asked[kept]).float().mean().item(),
-                   "read": read.item(), "read_right": read_right}
-        total = describe + read
-        if phase.match:
-            others = look_alikes(corpus.pages, phase.texts, rng)
-            asked_pages = [(corpus.pages[k], corpus.forms[k]) for k in chosen + others]
-            queries = self.embed_texts([query(page, form, "general", rng) for page, form in asked_pages])
-            told = self.embed_texts([self._told(page, form, rng) for page, form in asked_pages[len(chosen):]])
-            page_match, right = self._match(queries[: len(chosen)], self._state(hidden, ids), 1)
-            text_match, text_right = self._match(queries[len(chosen):], told, 2)
-            total = 0.5 * describe + read + page_match + 0.5 * text_match
-            figures |= {"match": page_match.item(), "right": right, "text": text_match.item(), "text_right": text_right}
-        return total, figures
+        read, read_right = self._read_loss([cells(words, rows, self.columns_of) for _, words in pictures], tokens)
+        both = chosen + self.look_alikes.draw(recipe.others, rng)
+        about = [(corpus.pages[k], corpus.forms[k]) for k in both]
+        queries = self.embed_texts([query(page, form, "general", rng) for page, form in about])
+        states = self._state(hidden, ids)
+        in_words = self.embed_texts([told(page, form, rng) for page, form in about[len(chosen):]])
+        match, right = self._match(queries, torch.cat([states, in_words]), [page.id for page, _ in about], len(chosen))
+        imitate = 1 - F.cosine_similarity(states @ self.view.T, self.teacher.of_page[chosen]).mean()
+        return {"describe": 0.5 * describe, "read": read, "match": match, "imitate_page": IMITATION * imitate,
+                "said": (logits.argmax(1) == asked[kept]).float().mean().item(), "read_right": read_right, "right": right}
 
-    @staticmethod
-    def _told(page: Page, form: str, rng: random.Random) -> str:
-        """A page as words: titles, country, form and a few labels, in one of two orders."""
-        labels = [fact.label for fact in page.facts]
-        parts = [page.country.name, rng.choice(wordings()[page.topic]["titles"])]
-        rng.shuffle(parts)
-        return " ".join([*parts, FORM_NAMES["general"][form], *rng.sample(labels, min(3, len(labels)))])
+    def _match(self, queries, documents, ids: list[str], pages: int) -> tuple[torch.Tensor, float]:
+        """Each query's document among all, and each document's query; pages count twice as much as pages told in words.
 
-    def _match(self, queries: torch.Tensor, documents: torch.Tensor, scale: int) -> tuple[torch.Tensor, float]:
-        logits = self.scales[scale].exp().clamp(max=60) * queries @ documents.T
-        labels = torch.arange(len(logits))
-        loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-        return loss, (logits.argmax(1) == labels).float().mean().item()
+        The same page twice in a batch is not its own negative.
+        """
+        logits = self.scales[1].exp().clamp(max=60) * queries @ documents.T
+        order = torch.tensor([ids.index(page) for page in ids])
+        same = (order[:, None] == order) & ~torch.eye(len(ids), dtype=torch.bool)
+        logits = logits.masked_fill(same, -torch.inf)
+        labels = torch.arange(len(ids))
+        each = (F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")) / 2
+        return each[:pages].mean() + 0.5 * each[pages:].mean(), (logits[:pages].argmax(1) == labels[:pages]).float().mean().item()
+
+    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
+        """The losses of a step, as tensors to be added up, and figures to show, as floats."""
+        recipe, rng = self.recipe, random.Random(f"step-{self.recipe.seed}-{step}")
+        sheets_from = recipe.strip_steps
+        crops_from = sheets_from + recipe.sheet_steps
+        if step < sheets_from:
+            found = self._strip_losses(rng)
+        elif step < crops_from:
+            found = self._sheet_losses(rng)
+        else:
+            found = self._page_losses(rng, crop=step < crops_from + recipe.crop_steps)
+        return found | {"imitate": IMITATION * self._imitate_loss(rng)}
 
     # ---- the run ---------------------------------------------------------------------------------------------------
     def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / 60)
-        decay = 0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / self.phase.steps))
-        return warm * (decay if self.phase.match else 1.0)
+        """A share of the learning rate: rising at first, falling as half a cosine while there are pages in the batches."""
+        recipe = self.recipe
+        paged = max(0, step - recipe.strip_steps - recipe.sheet_steps) / (recipe.crop_steps + recipe.page_steps)
+        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * paged)))
 
     def run(self, stop_at: int | None = None, save_every: int = 150, watch=None) -> Iterator[str]:
         """Train to the last step (or `stop_at`), going on from the newest checkpoint; yields lines of figures."""
         self.load()
         began, first = time.time(), self.step
-        while self.step < (stop_at or self.phase.steps):
+        while self.step < (stop_at or self.recipe.steps):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.phase.learning_rate * group["part"] * self._rate(self.step)
-            loss, figures = self.losses(self.step)
+                group["lr"] = self.recipe.learning_rate * group["part"] * self._rate(self.step)
+            found = self.losses(self.step)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_([*self.model.parameters(), self.scales], 1.0)
+            sum(value for value in found.values() if isinstance(value, torch.Tensor)).backward()
+            nn.utils.clip_grad_norm_(self._parameters().values(), 1.0)
             self.optimizer.step()
             self.step += 1
             if self.step % 20 == 0:
                 speed = (time.time() - began) / (self.step - first)
-                yield f"{self.phase.name} {self.step}/{self.phase.steps} {speed:.2f} s/step " + " ".join(
-                    f"{name} {value:.3f}" for name, value in figures.items())
-            if self.step % save_every == 0 or self.step == self.phase.steps:
+                yield f"step {self.step}/{self.recipe.steps} {speed:.2f} s/step " + " ".join(
+                    f"{name} {value.item() if isinstance(value, torch.Tensor) else value:.3f}" for name, value in found.items())
+            if self.step % save_every == 0 or self.step == self.recipe.steps:
                 self.save()
                 if watch:
                     yield watch(self)
 
     def _parameters(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.named_parameters()) | {"scales": self.scales}
+        return dict(self.model.named_parameters()) | {"scales": self.scales, "view": self.view}
 
     def save(self) -> None:
         """Weights and optimizer state at this step, in one safetensors file that is replaced whole."""
@@ -344,13 +272,13 @@ class Trainer:
             tensors[f"weight/{name}"] = parameter.detach().contiguous()
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value.contiguous()
-        temporary = self.folder / f"{self.phase.name}.partial"
+        temporary = self.folder / "training.partial"
         save_file(tensors, temporary, metadata={"step": json.dumps(self.step)})
-        temporary.replace(self.folder / f"{self.phase.name}.safetensors")
+        temporary.replace(self.folder / "training.safetensors")
 
     def load(self) -> None:
-        """Go on from the newest checkpoint of this phase, if there is one."""
-        path = self.folder / f"{self.phase.name}.safetensors"
+        """Go on from the newest checkpoint of the stand-ins, if there is one."""
+        path = self.folder / "training.safetensors"
         if not path.exists():
             return
         tensors = load_file(path)

@@ -1,0 +1,67 @@
+"""What a function costs in memory, measured in a process of its own."""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from course_utils.errors import CourseError
+from course_utils.paths import ROOT
+
+PROGRAM = """
+{source}
+
+import json, sys
+from pathlib import Path
+from course_utils.environment import peak_memory_mib
+
+asked, answered = map(Path, sys.argv[1:])
+value = {name}(**json.loads(asked.read_text()))
+answered.write_text(json.dumps({{"value": value, "peak_mib": peak_memory_mib()}}))
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a function returned, and the largest resident memory of the process that ran it, libraries included, in MiB."""
+
+    value: Any
+    peak_mib: float
+
+
+def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured:
+    """Call the function in a new Python process and return its value with that process's peak memory.
+
+    The process gets the function's source text, nothing else: what the function imports must be imported inside it,
+    and arguments and value must be plain (numbers, strings, lists and dicts of them). Raises CourseError where the
+    process fails, or is ended by the system, most often for memory.
+    """
+    program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    with tempfile.TemporaryDirectory() as folder:
+        script, asked, answered = (Path(folder) / name for name in ("program.py", "arguments.json", "answer.json"))
+        script.write_text(program, encoding="utf-8")
+        asked.write_text(json.dumps(arguments))
+        done = subprocess.run([sys.executable, script, asked, answered], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise CourseError(_reason(function.__name__, done))
+        answer = json.loads(answered.read_text())
+    if not answer["peak_mib"]:
+        raise CourseError("This system does not tell a process's peak memory: run the lesson on Linux or macOS.")
+    return Measured(**answer)
+
+
+def _reason(name: str, done: subprocess.CompletedProcess) -> str:
+    if done.returncode == -signal.SIGKILL:
+        return f"The system ended the process of {name}, most likely for memory: close other programs, or take a smaller batch."
+    said = done.stderr.strip().splitlines()
+    last = said[-1] if said else f"exit code {done.returncode}"
+    return f"{name} failed in its own process ({last[:300]}): mend it, and import inside the function what it uses."

@@ -1,0 +1,543 @@
+# %% [markdown]
+# # 06 · Big batches in little memory
+#
+# **You will be able to**
+# - say what an in-batch negative is, and measure what more of them are worth
+# - write gradient caching from scratch, and show that it gives the same loss and the same gradients
+# - measure peak memory against batch size, plain and cached, with and without activation checkpointing
+# - choose `mini_batch_size` or `mini_batch_num_tokens`, and say what either costs in time
+#
+# **Time** tiny 6 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
+#
+# **Memory** tiny 7 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+#
+# **Read first** nothing; lesson 07 uses what this one takes apart
+
+# %% tags=["parameters"]
+PROFILE = "tiny"
+SEED = 0
+ROWS = 0
+
+# %%
+import re
+import shutil
+import time
+
+from course_utils.environment import device, quiet
+
+quiet()  # drops library messages that ask nothing of you
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import load_dataset
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from torch.nn.functional import cross_entropy, normalize
+from tqdm.auto import tqdm
+from transformers import get_linear_schedule_with_warmup
+
+from course_utils import evaluation, memory, plots_memory
+from course_utils.checkpoints import checkpoint
+from course_utils.checks import check, close
+from course_utils.corpus import build_corpus
+from course_utils.documents import build_documents
+from course_utils.profiles import SHORTEST_EDGE, load_profile
+from course_utils.runs import Run
+
+P = load_profile(PROFILE)
+DEVICE = "cpu" if PROFILE == "tiny" else device()  # tiny measures the CPU's memory, also beside a GPU
+run = Run("06_big_batches_in_little_memory", profile=PROFILE, seed=SEED)
+
+# %% [markdown]
+# ## 1. The other rows are the negatives
+#
+# A row brings a **query** (the anchor), its **positive** page and a **hard negative**. `MultipleNegativesRankingLoss` embeds
+# a batch of rows, and asks each query to pick its own positive among *all* pages of the batch: a softmax over cosines, times
+# a scale of 20, with the positive as the right class. The pages of the other rows are **in-batch negatives**. They cost
+# nothing: they are embedded anyway.
+#
+# `ROWS` takes fewer rows, for a quick look.
+
+# %%
+if P.dataset == "factbook":
+    documents = build_documents()
+    data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(None)
+    train_data, dev_data = data["train"], data["dev"]
+else:
+    train_data = load_dataset(P.dataset, "train", split="train")
+    train_data, dev_data = train_data.train_test_split(60, seed=SEED).values()
+rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 512, len(train_data))))
+dev = build_corpus(dev_data)
+
+
+def load_model(frozen=""):
+    """The embedding model; parameters whose name matches `frozen` are not trained."""
+    model = SentenceTransformer(
+        checkpoint(P.embedder), device=DEVICE, model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+    )
+    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    for name, parameter in model.named_parameters():
+        if frozen and re.search(frozen, name):
+            parameter.requires_grad_(False)
+    if P.lora:
+        from peft import LoraConfig
+
+        model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+    return model
+
+
+model = load_model()
+
+# %% [markdown]
+# The loss takes **features**, one dictionary of tensors for each column: what the collator makes of a batch with
+# `model.preprocess`. Eight rows, then, through the library and by hand.
+
+# %%
+def prepare(model, inputs):
+    """The features of texts or pages, on the model's device."""
+    return {k: v.to(DEVICE) if torch.is_tensor(v) else v for k, v in model.preprocess(list(inputs)).items()}
+
+
+def features(model, rows):
+    """One dictionary of tensors for each column: queries, positives, hard negatives."""
+    return [prepare(model, rows[column]) for column in ("query", "image", "negative_0")]
+
+
+def in_batch_loss(queries, positives, negatives, scale=20.0):
+    """Mean cross entropy of picking one's own positive; three tensors (rows, dimensions)."""
+    pages = torch.cat([positives, negatives])
+    similarity = normalize(queries) @ normalize(pages).T
+    return cross_entropy(similarity * scale, torch.arange(len(queries), device=queries.device))
+
+
+eight = rows.select(range(8))
+with torch.no_grad():
+    queries, positives, negatives = (model(column)["sentence_embedding"] for column in features(model, eight))
+    library = MultipleNegativesRankingLoss(model)(features(model, eight), labels=None)
+ours = in_batch_loss(queries, positives, negatives)
+print(f"library {library:.6f}, by hand {ours:.6f}")
+
+# %%
+cosines = model.similarity(queries, torch.cat([positives, negatives])).float().cpu()
+figure = plots_memory.similarity_matrix(cosines, eight["query"])
+run.figure("similarities", figure, "Cosines of eight queries with the eight positives and eight hard negatives of their batch.")
+figure
+
+# %% [markdown]
+# Each row of the picture is one softmax. It should be brightest inside its white border. Bright cells elsewhere are the
+# pages that this query confuses, and those are what the loss pushes away. With 8 rows there are few to confuse.
+#
+# ### Exercise 1: gradient accumulation
+# A training runs with `per_device_train_batch_size=8` and `gradient_accumulation_steps=4`, one hard negative a row. Each
+# update of the weights has seen 32 rows. How many pages were in one query's softmax, its own positive included?
+#
+# *Hint: the loss is called once for each batch of 8, and knows nothing of the others.*
+
+# %%
+# <solution> stub: competing = ...
+competing = 8 * (1 + 1)
+# </solution>
+check("pages in one softmax", competing, [
+    (lambda a: isinstance(a, int), "give a whole number"),
+    (lambda a: a != 8, "every row also brings a hard negative"),
+    (lambda a: a < 32, "accumulation adds up gradients; rows of different batches never meet in a softmax"),
+    (lambda a: a == 8 * 2, "count the positives and the hard negatives of one batch"),
+])
+
+# %% [markdown]
+# ### What more negatives are worth
+#
+# A larger batch changes two things at once: each query meets more negatives, and the same pages make fewer updates of the
+# weights. Accumulation separates them. Below, every training sees the same rows in the same order and updates after every
+# 32; only the number of rows in one softmax differs. So do not read these scores as a recipe for small batches: these
+# accumulate.
+#
+# The budget is small, so that it fits the lesson. Predict: which is best, and will 60 dev queries be enough to tell?
+
+# %%
+per_update = min(32, len(rows))
+updates = len(rows) // per_update
+
+
+def finetune(batch_size):
+    """A model trained on `rows`; each softmax holds `batch_size` rows, each update `per_update`."""
+    model = load_model(P.frozen)
+    loss = MultipleNegativesRankingLoss(model)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=P.learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, updates // 4, updates)
+    model.train()
+    for update in tqdm(range(updates), f"batch {batch_size}"):
+        for start in range(update * per_update, (update + 1) * per_update, batch_size):
+            batch = rows.select(range(start, start + batch_size))
+            share = batch_size / per_update
+            (loss(features(model, batch), labels=None) * share).backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model
+
+
+# %%
+def dev_scores(model):
+    """NDCG@10 of every dev query."""
+    options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
+    query_vectors = model.encode_query(list(dev.queries.values()), **options)
+    page_vectors = model.encode_document(list(dev.corpus.values()), **options)
+    return evaluation.per_query_ndcg(query_vectors, page_vectors, list(dev.queries), list(dev.corpus), dev.relevant)
+
+
+before = dev_scores(model)
+scores = {size: dev_scores(finetune(size)) for size in (2, 8, 32) if size <= per_update}
+
+# %%
+intervals = {size: evaluation.bootstrap(values) for size, values in scores.items()}
+for name, interval in {"before": evaluation.bootstrap(before), **{f"batch-{n}": i for n, i in intervals.items()}}.items():
+    run.record_interval(f"ndcg@10/dev/{name}", interval.mean, interval.low, interval.high)
+    print(f"{name:>9}: {interval}")
+least, most = min(scores), max(scores)
+gain = evaluation.paired_bootstrap(scores[least], scores[most])
+run.record_interval("ndcg@10/dev/gain-of-negatives", gain.mean, gain.low, gain.high)
+print(f"{most} rows in a softmax over {least}, the same queries: {gain}")
+figure = plots_memory.score_by_batch_size(intervals, evaluation.bootstrap(before))
+run.figure("batch_size", figure, "NDCG@10 on dev pages by the number of rows in one softmax, with 95% intervals.")
+figure
+
+# %% [markdown]
+# The last line is the one to read: the same queries, scored by two trainings that differ in nothing but negatives. If its
+# interval lies above zero, the negatives did it. If it holds zero, 60 queries and one short training cannot tell, and the
+# honest thing is to say so.
+#
+# **Go deeper**: [Qu et al. 2021, RocketQA](https://arxiv.org/abs/2010.08191), on batch size and hard negatives.
+#
+# ## 2. What a big batch costs
+#
+# To compute gradients, a model keeps what every layer computed, the **activations**, for every page of the batch, until the
+# backward pass has used them. How does memory grow with the batch?
+#
+# Peak memory has to be measured in a *fresh process* for each point: a process that has once held a large batch does not
+# reliably give the memory back. Here is all that such a process runs: one step of training, with its imports inside, since
+# it starts from nothing.
+
+# %%
+def training_step(kind, columns, folder, options, mini_batch_size, frozen="", lora=False):
+    """One step of training on the features in the file `columns`; `kind` names the loss, and checkpointing or not."""
+    import re
+    import time
+
+    import psutil
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import losses
+
+    model = SentenceTransformer(folder, **options)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (frozen and re.search(frozen, name)))
+    if lora:
+        from peft import LoraConfig
+
+        model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+    if "checkpointing" in kind:
+        model[0].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
+    if "cached" in kind:
+        loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch_size)
+    else:
+        loss = losses.MultipleNegativesRankingLoss(model)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
+    model.train()
+    columns = torch.load(columns, map_location=model.device)
+    at_rest = psutil.Process().memory_info().rss / 2**20
+
+    start = time.perf_counter()
+    loss(columns, labels=None).backward()
+    optimizer.step()
+    on_gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0
+    return {"seconds": time.perf_counter() - start, "at_rest": at_rest, "on_gpu": on_gpu}
+
+
+# %% [markdown]
+# `memory.in_fresh_process` writes the source of that function to a file, lets a new Python run it, and asks the system for
+# the largest resident memory that this process ever had (on Linux `VmHWM`), libraries included. It also tells when the
+# system ended the process for want of memory.
+#
+# Preparing the features is not part of the step: in training, other processes can do it. So they are written to files here,
+# once, and cutting a batch out of them takes some care: Qwen3-VL lays the patches of all its images one after another in one
+# tensor, and the grid (`image_grid_thw`: time, height, width) says how many belong to which.
+
+# %%
+def parts(column, size):
+    """The features of `column`, `size` rows at a time."""
+    images = []
+    if "pixel_values" in column:
+        images = column["pixel_values"].split(column["image_grid_thw"].prod(dim=1).tolist())
+    for start in range(0, len(column["input_ids"]), size):
+        part = {k: v[start : start + size] if torch.is_tensor(v) else v for k, v in column.items()}
+        if images:
+            part["pixel_values"] = torch.cat(images[start : start + size])
+        yield part
+
+
+# %%
+largest = {"tiny": 128, "t4": 8, "full": 16}[PROFILE]
+largest = min(largest, len(rows))
+sizes = (largest // 8, largest // 2, largest)
+MINI = min(8, P.mini_batch_size)
+
+prepared = run.folder / "features"
+prepared.mkdir(parents=True, exist_ok=True)
+everything = features(model, rows.select(range(largest)))
+for size in sizes:
+    torch.save([next(parts(column, size)) for column in everything], prepared / f"{size}.pt")
+del everything
+print({path.name: f"{path.stat().st_size / 2**20:.0f} MiB" for path in sorted(prepared.iterdir())})
+
+
+def measure(kind, size):
+    """Peak memory (MiB) and seconds of one training step in a process of its own."""
+    found = memory.in_fresh_process(
+        training_step, kind=kind, columns=str(prepared / f"{size}.pt"), folder=checkpoint(P.embedder),
+        options={"device": DEVICE, "model_kwargs": {"dtype": P.dtype, "attn_implementation": P.attention}},
+        mini_batch_size=MINI, frozen=P.frozen, lora=P.lora,
+    )
+    name = f"{kind.replace(' ', '-')}/{size}"
+    peak = found.value["on_gpu"] or found.peak_mib
+    run.record(f"memory/{name}", peak)
+    run.record(f"seconds/{name}", found.value["seconds"])
+    return {"kind": kind, "size": size, "peak": peak, **found.value}
+
+# %% [markdown]
+# The plain loss first. Predict the shape: does the peak grow in a line, faster, or slower?
+
+# %%
+measured = pd.DataFrame([measure("plain", size) for size in sizes])
+per_row = (measured["peak"].iloc[-1] - measured["peak"].iloc[0]) / (sizes[-1] - sizes[0])
+print(measured.round(1).to_string(index=False))
+print(f"{per_row:.1f} MiB for each row more; the model's weights are {sum(p.nbytes for p in model.parameters()) / 2**20:.0f} MiB")
+
+# %% [markdown]
+# `at_rest` is the process before its step: libraries, weights, features. Everything above it is mostly activations, and they
+# grow with every row. Compare what a row costs with what the whole model weighs.
+#
+# ### Exercise 2: a batch of 1,024
+# Published trainings use batches of a thousand rows and more. From the table `measured`, what would a plain step with 1,024
+# rows need, in MiB?
+#
+# *Hint: memory grows in a line; `per_row` is its slope.*
+
+# %%
+# <solution> stub: needed = ...
+needed = measured["peak"].iloc[-1] + per_row * (1024 - sizes[-1])
+# </solution>
+check("memory for 1,024 rows", needed, [
+    (lambda a: a > measured["peak"].max(), "it must be more than the largest batch measured"),
+    (lambda a: not close(a / (per_row * 1024), 1, 1e-3), "per_row is for the activations alone; add what there is before the first row"),
+    (lambda a: close(a / (measured["peak"].iloc[0] + per_row * (1024 - sizes[0])), 1, 0.15), "start from a measured point, and go on along the line"),
+])
+
+# %% [markdown]
+# ## 3. Gradient caching from scratch
+#
+# The softmax needs all *embeddings* of the batch at once. It does not need all *activations* at once, and embeddings are
+# small. Three steps:
+#
+# 1. embed everything, a few rows at a time, **without** gradients: no activations are kept;
+# 2. compute the loss from the embeddings, and its gradient with respect to *them*. That is the cache;
+# 3. embed again, a few rows at a time, **with** gradients, and hand each piece its share of the cache. The chain rule does
+#    the rest: `tensor.backward(gradient)` goes on from there into the weights.
+
+# %%
+def embed(model, part):
+    return model(part)["sentence_embedding"]
+
+
+def cached_step(model, columns, mini_batch_size):
+    """Add the gradients of the in-batch loss to the model's parameters, a few rows at a time; returns the loss."""
+    with torch.no_grad():  # 1. all embeddings, no activations
+        vectors = [torch.cat([embed(model, part) for part in parts(column, mini_batch_size)]) for column in columns]
+
+    vectors = [vector.requires_grad_() for vector in vectors]  # 2. the loss, and its gradient for the embeddings
+    loss = in_batch_loss(*vectors)
+    loss.backward()
+
+    for column, vector in zip(columns, vectors):  # 3. once more with activations, piece by piece
+        for part, gradient in zip(parts(column, mini_batch_size), vector.grad.split(mini_batch_size)):
+            embed(model, part).backward(gradient)
+    return loss.detach()
+
+# %% [markdown]
+# Is it the same? Predict how far the gradients will be apart: equal to the last bit, or to about a millionth, or to a percent?
+# All parameters train here. 20 rows are no multiple of 8, so the last piece is a smaller one.
+
+# %%
+def gradients_of(step):
+    """The loss, and the gradient of every trained parameter by name."""
+    columns = features(model, rows.select(range(min(20, len(rows)))))
+    model.zero_grad()
+    loss = step(columns)
+    if loss.requires_grad:
+        loss.backward()
+    return loss.item(), {name: p.grad.float().clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+model.train()
+cached = CachedMultipleNegativesRankingLoss(model, mini_batch_size=MINI)
+plain = MultipleNegativesRankingLoss(model)
+ways = {
+    "from scratch": gradients_of(lambda columns: cached_step(model, columns, MINI)),
+    "library, cached": gradients_of(lambda columns: cached(columns, labels=None)),
+    "library, plain": gradients_of(lambda columns: plain(columns, labels=None)),
+}
+model[0].model.activation_checkpointing_enable()
+ways["cached, checkpointing"] = gradients_of(lambda columns: cached(columns, labels=None))
+model[0].model.activation_checkpointing_disable()
+
+# %%
+loss_here, here = ways["from scratch"]
+print(f"largest gradient of any parameter: {max(g.abs().max().item() for g in here.values()):.2g}, in {len(here)} tensors")
+apart = {}
+for name, (loss_there, there) in ways.items():
+    assert there.keys() == here.keys(), "one of the ways trains other parameters"
+    apart[name] = max((here[k] - there[k]).abs().max().item() for k in here)
+    print(f"{name:>22}: loss {loss_there:.6f}, gradients differ by at most {apart[name]:.1e}")
+run.record("gradients/difference", max(apart.values()))
+run.record("loss/difference", max(abs(loss_here - loss_there) for loss_there, _ in ways.values()))
+
+# %% [markdown]
+# The differences are those of float32: sums in another order. There is no approximation in gradient caching, and none in
+# **activation checkpointing**, the other way to save memory: it keeps only each layer's input, and computes the rest of the
+# layer again in the backward pass. Some advise against using both; the last line shows that they agree.
+#
+# **Watch out**: step 3 has to repeat step 1 exactly. With dropout, two passes give two different embeddings, and our function
+# would hand gradients to the wrong ones. The library keeps the state of the random generator for each piece and sets it back.
+#
+# ## 4. What it saves
+#
+# Predict: from the smallest to the largest batch, eight times the rows, how much will the cached step's peak grow?
+
+# %%
+kinds = [("cached", size) for size in sizes]
+kinds += [("plain checkpointing", largest), ("cached checkpointing", largest)]
+measured = pd.concat([measured, pd.DataFrame([measure(kind, size) for kind, size in tqdm(kinds)])], ignore_index=True)
+shutil.rmtree(prepared)
+print(measured.round(1).to_string(index=False))
+
+# %%
+lines = {kind: dict(zip(group["size"], group["peak"])) for kind, group in measured.groupby("kind", sort=False)}
+figure = plots_memory.by_batch_size(lines, measured["at_rest"].min())
+run.figure("memory", figure, "Peak memory of one training step by batch size: plain grows with every row, cached hardly.")
+for kind in ("plain", "cached"):
+    print(f"{kind:>7}: {lines[kind][sizes[-1]] / lines[kind][sizes[0]]:.2f} times the memory for {sizes[-1] / sizes[0]:g} times the rows")
+figure
+
+# %% [markdown]
+# The plain line climbs; the cached line nearly lies flat. What is left of its slope is the batch itself: the pixels of all
+# its pages, which must be somewhere. Checkpointing (single points) lowers the plain step a good deal, but its need still
+# grows with the batch; with the cache it saves on `mini_batch_size` rows only, which matters when even those do not fit.
+#
+# **On a GPU** the figures are those of the GPU's memory. There, activations are nearly everything: the published 2B model at
+# 600x600 pixels takes mini-batches of one page, and trains with 64 rows all the same.
+#
+# ## 5. What it costs
+#
+# Step 1 embeds every page once more. A backward pass costs about two forward passes; so expect about four parts of work
+# instead of three.
+
+# %%
+times = measured.pivot(index="size", columns="kind", values="seconds")
+times["cached / plain"] = times["cached"] / times["plain"]
+print(times.round(2).to_string())
+
+# %% [markdown]
+# Each figure is one step of a fresh process, so the small batch carries the start of everything, and the large one is
+# the figure to trust. Is the factor above or below four thirds? Working through small pieces can also be *kinder* to a CPU: a
+# piece stays in its caches, and the plain step's memory has to be asked of the system.
+#
+# ### Rows or tokens
+#
+# `mini_batch_size=8` takes eight rows of any length: eight short queries or eight pages. If a collection mixes small
+# and large pages, memory is decided by the eight largest, and you have to plan for them. `mini_batch_num_tokens` fills each
+# piece up to a budget of **tokens**, image tokens included. Like `mini_batch_size`, it changes no result.
+#
+# Here a batch has every second positive at a quarter of its width and height. A hook on the model counts the pieces.
+
+# %%
+mixed = rows.select(range(per_update))
+pages = [page if isinstance(page, Image.Image) else Image.open(page) for page in mixed["image"]]
+pages = [page.convert("RGB").reduce(4 if k % 2 else 1) for k, page in enumerate(pages)]
+columns = [prepare(model, mixed["query"]), prepare(model, pages), prepare(model, mixed["negative_0"])]
+lengths = columns[1]["attention_mask"].sum(dim=1).tolist()
+print("tokens of the positives:", lengths)
+
+# %%
+budget = MINI * max(lengths)
+seen = []
+hook = model[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]["attention_mask"]))
+table, values = [], {}
+for name, option in {
+    "one row": {"mini_batch_size": 1},
+    f"{MINI} rows": {"mini_batch_size": MINI},
+    f"{budget} tokens": {"mini_batch_num_tokens": budget},
+}.items():
+    loss = CachedMultipleNegativesRankingLoss(model, **option)
+    model.zero_grad()
+    seen.clear()
+    start = time.perf_counter()
+    values[name] = loss(columns, labels=None)
+    values[name].backward()
+    seconds = time.perf_counter() - start
+    half = seen[: len(seen) // 2]  # the first pass; the second repeats it
+    table.append({"mini-batch": name, "pieces": len(half), "rows, at most": max(len(m) for m in half),
+                  "tokens, at most": max(int(m.sum()) for m in half), "seconds": round(seconds, 2), "loss": round(values[name].item(), 5)})
+    run.record(f"seconds/mini-batch/{name.replace(' ', '-')}", seconds)
+hook.remove()
+print(pd.DataFrame(table).to_string(index=False))
+
+# %% [markdown]
+# The same loss each time. One row at a time is the safest and the slowest. The budget makes fewer pieces than eight rows do:
+# short queries and small pages share one, and none exceeds it. Choose it from the longest input times the number of
+# them that your memory holds.
+#
+# ### Exercise 3: fill the pieces
+# Write what `mini_batch_num_tokens` does: go through the lengths in order, and put each row into the current piece while the
+# piece stays within the budget; else begin a new one. Return how many rows each piece has. A row longer than the whole budget
+# gets a piece of its own.
+#
+# *Hint: keep a list of pieces, each with its rows and tokens, and look only at the last one.*
+
+# %%
+def fill(lengths: list[int], budget: int) -> list[int]:
+    # <solution>
+    pieces = []
+    for length in lengths:
+        if pieces and sum(pieces[-1]) + length <= budget:
+            pieces[-1].append(length)
+        else:
+            pieces.append([length])
+    return [len(piece) for piece in pieces]
+    # </solution>
+
+
+check("rows in each piece", [fill([10, 10, 10, 10], 30), fill([10, 60, 5, 5], 30), fill([30, 1], 30), fill(lengths, budget)], [
+    (lambda a: a[0] == [3, 1], "four rows of 10 tokens at a budget of 30 make pieces of 3 and 1"),
+    (lambda a: a[1] == [1, 1, 2], "a row of 60 tokens gets a piece of its own, and the next row begins another"),
+    (lambda a: a[2] == [1, 1], "a full piece takes no more"),
+    (lambda a: sum(a[3]) == len(lengths), "every row goes into one piece"),
+])
+
+# %%
+run.record("rows", len(rows))
+run.record("updates", updates)
+run.save()
+
+# %% [markdown]
+# ## You have
+# - seen that the other rows' pages are the negatives, and measured what more of them were worth at equal pages and updates
+# - written gradient caching in three steps, and found its loss and gradients equal to the plain loss's
+# - measured peak memory in a fresh process for each point: plain grows with the batch, cached hardly
+# - counted pieces by rows and by tokens, and read what the second pass costs in time
+#
+# **Next**: lesson 07 puts `CachedMultipleNegativesRankingLoss` to work, inside a Matryoshka loss.

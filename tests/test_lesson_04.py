@@ -1,0 +1,132 @@
+"""Lesson 04 runs offline with papermill, its measures are the library's, and its baselines are in the order they should be."""
+
+import ast
+import math
+
+import numpy as np
+import pytest
+from executed import assert_every_cell_ran_in_order, output_text
+
+from course_utils import evaluation
+from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+
+NAME = "04_measure_retrieval"
+SYSTEMS = ("random", "topic-only", "country-only", "bm25", "minilm-text", "before")
+
+
+@pytest.fixture(scope="module")
+def defined():
+    """The functions that the lesson's notebook defines, by name."""
+    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = {"np": np}
+    exec(compile(tree, NAME, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="session")
+def lesson_04(execute):
+    """The solution of lesson 04, run once in full."""
+    return execute(SOLUTIONS / f"{NAME}.ipynb")
+
+
+# --- functions of the notebook ---
+
+
+def test_ndcg_by_hand_gives_the_values_worked_out_on_paper(defined):
+    ndcg = defined["ndcg_at_10"]
+    others = [f"x{k}" for k in range(20)]
+    assert ndcg(["a", "b"], {"a"}) == 1
+    assert ndcg(["b", "a"], {"a"}) == pytest.approx(1 / math.log2(3))
+    assert ndcg([*others[:9], "a"], {"a"}) == pytest.approx(1 / math.log2(11))
+    assert ndcg([*others[:10], "a"], {"a"}) == 0
+    assert ndcg(["x", "a", "y", "b"], {"a", "b"}) == pytest.approx((1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3)))
+    assert ndcg(["a", "b"], {"a", "missing"}) == pytest.approx(1 / (1 + 1 / math.log2(3)))
+    assert ndcg(others, set(others[:13])) == 1, "with more than ten relevant pages, ten of them on top are perfect"
+
+
+def test_ndcg_by_hand_agrees_with_the_course_on_random_rankings(defined):
+    rng = np.random.default_rng(0)
+    pages = [f"p{k}" for k in range(40)]
+    for _ in range(200):
+        ranking = list(rng.permutation(pages))[: rng.integers(1, 41)]
+        relevant = set(rng.choice(pages, size=rng.integers(1, 16), replace=False))
+        assert defined["ndcg_at_10"](ranking, relevant) == pytest.approx(evaluation.ndcg_at_k(ranking, relevant), abs=1e-12)
+
+
+def test_mrr_sees_the_first_relevant_page_and_recall_how_many(defined):
+    ranking = ["x", "a", "y", "b", *(f"z{k}" for k in range(10)), "c"]
+    assert defined["mrr_at_10"](ranking, {"a", "b", "c"}) == 1 / 2
+    assert defined["recall_at_10"](ranking, {"a", "b", "c"}) == pytest.approx(2 / 3)
+    assert defined["mrr_at_10"](ranking, {"c"}) == defined["recall_at_10"](ranking, {"c"}) == 0
+
+
+def test_rankings_are_whole_and_ties_go_to_the_smaller_id(defined):
+    import torch
+
+    similarity = torch.tensor([[0.5, 0.9, 0.5], [0.1, 0.1, 0.1]])
+    assert defined["ranked"](similarity, ["c", "b", "a"]) == [["b", "a", "c"], ["a", "b", "c"]]
+
+
+def test_the_number_of_queries_grows_with_the_square_of_spread_over_difference(defined):
+    needed = defined["queries_needed"]
+    assert needed(0.1, 0.02) == math.ceil(2.8**2 * 25)
+    assert needed(0.2, 0.02) == pytest.approx(4 * needed(0.1, 0.02), abs=4)
+
+
+# --- the lesson ---
+
+
+def test_lesson_04_runs_every_cell_and_passes_its_own_checks(lesson_04):
+    notebook, found = lesson_04
+    assert_every_cell_ran_in_order(notebook)
+    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") >= 3
+    assert {"baselines", "slices", "queries_needed"} <= set(found["figures"])
+    assert (found["metrics"]["queries"], found["metrics"]["pages"]) == (300, 1500)
+
+
+def test_lesson_04_measures_what_the_library_measures(lesson_04):
+    assert lesson_04[1]["metrics"]["library/difference"] <= 1e-6
+
+
+def test_lesson_04_gives_every_system_an_interval(lesson_04):
+    metrics = lesson_04[1]["metrics"]
+    for system in SYSTEMS:
+        name = f"ndcg@10/{system}"
+        assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
+
+
+def test_lesson_04_base_model_and_baselines_are_far_from_chance(lesson_04):
+    metrics = lesson_04[1]["metrics"]
+    score = {system: metrics[f"ndcg@10/{system}"] for system in SYSTEMS}
+    assert score["random"] < 0.01 < score["topic-only"] < score["country-only"] < 1
+    assert min(score["bm25"], score["minilm-text"], score["before"]) > 10 * score["random"]
+    assert score["before"] >= 0.40
+
+
+def test_lesson_04_text_baselines_are_blind_on_scans_and_the_page_model_is_not(lesson_04):
+    metrics = lesson_04[1]["metrics"]
+    for system in ("bm25", "minilm-text"):
+        assert metrics[f"ndcg@10/{system}/scan"] == 0 < metrics[f"ndcg@10/{system}/text"]
+    assert metrics["ndcg@10/before/scan/low"] > metrics["ndcg@10/random"]
+    assert metrics["ndcg@10/before-over-bm25/scan/low"] > 0
+    assert metrics["ndcg@10/bm25/text-named"] > metrics["ndcg@10/bm25/text-unnamed"]
+
+
+def test_lesson_04_number_of_queries_has_the_power_that_it_says(lesson_04):
+    metrics = lesson_04[1]["metrics"]
+    assert metrics["queries-needed/relatives"] > 0
+    assert 0.74 <= metrics["power"] <= 0.86
+
+
+def test_lesson_04_a_copied_page_punishes_a_perfect_model_until_it_is_merged(lesson_04):
+    metrics = lesson_04[1]["metrics"]
+    assert metrics["ndcg@10/perfect/duplicates"] < 1
+    assert metrics["ndcg@10/perfect/deduplicated"] == 1
+
+
+def test_lesson_04_for_learners_runs_on_few_queries_with_its_exercises_blank(execute):
+    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=20)
+    assert_every_cell_ran_in_order(notebook)
+    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
+    assert found["metrics"]["queries"] == 20

@@ -1,0 +1,166 @@
+"""Lesson 06 runs offline with papermill: gradient caching is exact, and it holds memory where the plain loss does not."""
+
+import ast
+import math
+
+import pytest
+import torch
+from executed import assert_every_cell_ran_in_order, output_text
+from torch.nn.functional import cross_entropy, normalize
+
+from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+
+NAME = "06_big_batches_in_little_memory"
+
+
+@pytest.fixture(scope="module")
+def functions():
+    """The functions that the lesson's notebook defines, by name."""
+    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    defined = {"torch": torch, "cross_entropy": cross_entropy, "normalize": normalize, "P": None}
+    exec(compile(tree, NAME, "exec"), defined)
+    return defined
+
+
+@pytest.fixture(scope="session")
+def lesson_06(execute):
+    """The solution of lesson 06, run once in full."""
+    return execute(SOLUTIONS / f"{NAME}.ipynb")
+
+
+class Toy(torch.nn.Module):
+    """Embeds rows of `input_ids`, and adds the sum of their images' patches where there are any."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = torch.nn.Embedding(50, 8, dtype=torch.float64)
+        self.patches = torch.nn.Linear(3, 8, dtype=torch.float64)
+        self.rows = []
+
+    def forward(self, features):
+        vectors = torch.tanh(self.words(features["input_ids"])).mean(dim=1)
+        if "pixel_values" in features:
+            counts = features["image_grid_thw"].prod(dim=1).tolist()
+            vectors = vectors + torch.stack([p.sum(dim=0) for p in self.patches(features["pixel_values"]).split(counts)])
+        self.rows.append(len(vectors))
+        return {"sentence_embedding": vectors}
+
+
+@pytest.fixture
+def columns():
+    """Seven queries, positives and hard negatives; images have different numbers of patches."""
+    torch.manual_seed(1)
+
+    def pages():
+        grid = torch.tensor([[1, 1 + k % 3, 2] for k in range(7)])
+        return {"input_ids": torch.randint(50, (7, 5)), "image_grid_thw": grid, "modality": "message",
+                "pixel_values": torch.randn(int(grid.prod(dim=1).sum()), 3, dtype=torch.float64)}
+
+    return [{"input_ids": torch.randint(50, (7, 4)), "modality": "message"}, pages(), pages()]
+
+
+# --- functions of the notebook ---
+
+
+def test_parts_cut_each_row_with_its_own_patches(functions, columns):
+    _, pages, _ = columns
+    cut = list(functions["parts"](pages, 3))
+    assert [len(part["input_ids"]) for part in cut] == [3, 3, 1]
+    assert [len(part["pixel_values"]) for part in cut] == [2 + 4 + 6, 2 + 4 + 6, 2]
+    for name in ("input_ids", "pixel_values", "image_grid_thw"):
+        assert torch.equal(torch.cat([part[name] for part in cut]), pages[name])
+    assert all(part["modality"] == "message" for part in cut)
+    assert all("pixel_values" not in part for part in functions["parts"](columns[0], 3))
+
+
+def test_the_in_batch_loss_is_the_log_of_the_candidates_when_all_pages_are_alike(functions):
+    same = torch.ones(5, 4)
+    assert functions["in_batch_loss"](same, same, same).item() == pytest.approx(math.log(10))
+
+
+def test_the_in_batch_loss_is_what_the_library_computes(functions):
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    torch.manual_seed(2)
+    vectors = [torch.randn(6, 4) for _ in range(3)]
+    library = MultipleNegativesRankingLoss(model=None).compute_loss_from_embeddings(vectors, labels=None)
+    assert functions["in_batch_loss"](*vectors).item() == pytest.approx(library.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("mini_batch_size", [1, 3, 7, 100])
+def test_caching_gives_the_gradients_of_the_whole_batch_a_few_rows_at_a_time(functions, columns, mini_batch_size):
+    whole, pieces = Toy(), Toy()
+    expected = functions["in_batch_loss"](*(whole(column)["sentence_embedding"] for column in columns))
+    expected.backward()
+    loss = functions["cached_step"](pieces, columns, mini_batch_size)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12) and not loss.requires_grad
+    for one, other in zip(whole.parameters(), pieces.parameters()):
+        assert torch.allclose(one.grad, other.grad, atol=1e-12)
+    assert max(pieces.rows) == min(mini_batch_size, 7)
+    assert sum(pieces.rows) == 2 * 3 * 7, "every row is embedded twice"
+
+
+def test_caching_adds_to_the_gradients_that_are_there(functions, columns):
+    model = Toy()
+    functions["cached_step"](model, columns, 2)
+    once = [p.grad.clone() for p in model.parameters()]
+    functions["cached_step"](model, columns, 2)
+    assert all(torch.allclose(2 * one, p.grad) for one, p in zip(once, model.parameters()))
+
+
+def test_pieces_by_tokens_are_the_library_s(functions):
+    from sentence_transformers.base.losses.gradcache import _minibatch_ranges
+
+    torch.manual_seed(3)
+    for budget in (5, 20, 64, 1000):
+        lengths = torch.randint(1, 40, (25,))
+        mask = torch.arange(40)[None] < lengths[:, None]
+        ranges = _minibatch_ranges({"input_ids": mask, "attention_mask": mask}, 8, budget)
+        assert functions["fill"](lengths.tolist(), budget) == [end - begin for begin, end in ranges]
+
+
+# --- the lesson ---
+
+
+def test_lesson_06_runs_every_cell_and_passes_its_own_checks(lesson_06):
+    notebook, found = lesson_06
+    assert_every_cell_ran_in_order(notebook)
+    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") >= 3
+    assert {"similarities", "batch_size", "memory"} <= set(found["figures"])
+    assert found["peak_memory_mib"] + found["metrics"]["memory/plain/128"] < 8 * 1024, "a process is measured beside the notebook's"
+
+
+def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(lesson_06):
+    metrics = lesson_06[1]["metrics"]
+    assert metrics["gradients/difference"] <= 1e-4
+    assert metrics["loss/difference"] <= 1e-4
+
+
+def test_lesson_06_caching_holds_memory_where_the_plain_loss_grows(lesson_06):
+    metrics = lesson_06[1]["metrics"]
+    assert metrics["memory/cached/128"] <= 1.5 * metrics["memory/cached/16"]
+    assert metrics["memory/plain/128"] >= 3 * metrics["memory/plain/16"]
+
+
+def test_lesson_06_checkpointing_saves_memory_too_and_the_two_go_together(lesson_06):
+    metrics = lesson_06[1]["metrics"]
+    assert metrics["memory/cached/128"] < metrics["memory/plain-checkpointing/128"] < metrics["memory/plain/128"]
+    assert metrics["memory/cached-checkpointing/128"] < metrics["memory/plain-checkpointing/128"]
+
+
+def test_lesson_06_scores_of_each_batch_size_have_an_interval(lesson_06):
+    metrics = lesson_06[1]["metrics"]
+    for when in ("before", "batch-2", "batch-8", "batch-32"):
+        name = f"ndcg@10/dev/{when}"
+        assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
+    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"], "the training that the lesson compares did not train"
+
+
+def test_lesson_06_for_learners_runs_on_few_rows_with_its_exercises_blank(execute):
+    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=16)
+    assert_every_cell_ran_in_order(notebook)
+    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
+    assert (found["metrics"]["rows"], found["metrics"]["updates"]) == (16, 1)
+    assert found["metrics"]["memory/cached/16"] > 0
