@@ -35,8 +35,9 @@ def checkpoint(name: str) -> str:
 
 
 def fingerprint(name: str) -> str:
-    """A short hash of a checkpoint: of a stand-in's files, or of the Hub name."""
-    known = _hashes(paths.MODELS).get(name, name)
+    """A short hash of a checkpoint: of a stand-in's files, its model card excepted, or of the Hub name."""
+    files = _hashes(paths.MODELS).get(name)
+    known = {file: digest for file, digest in files.items() if file != "README.md"} if files else name
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 Test = tuple[Callable[[Any], Any], str]
 
 
-def check(title: str, answer: Any, tests: Sequence[Test]) -> bool:
+def check(title: str, answer: Any, tests: Sequence[Test]) -> None:
     """Print "✓ title" if the answer passes every test, else one line that says what is wrong. Never raises.
 
     A test is a condition of the answer and the sentence for when it does not hold; they are tried in
@@ -24,7 +24,6 @@ def check(title: str, answer: Any, tests: Sequence[Test]) -> bool:
     except Exception as error:
         problem = f"this could not be checked ({_describe(error)})"
     print(f"✓ {title}" if problem is None else f"✗ {title}: {problem}")
-    return problem is None
 
 
 def close(a: Any, b: Any, tol: float = 1e-6) -> bool:

@@ -1,5 +1,6 @@
 """The `course` command."""
 
+import errno
 import signal
 from typing import Any
 
@@ -21,6 +22,11 @@ class CourseGroup(click.Group):
         except CourseError as error:
             click.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
             ctx.exit(130 if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            click.echo("Error: The disk is full: make room, then give the same command with --resume.", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=CourseGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,8 +50,10 @@ def _profile(name: str) -> Any:
 @click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
 @click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
+@click.option("--cell-minutes", type=float, help="End a lesson when one of its cells takes longer. [default: no limit]")
 @click.option("--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]")
-def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ...], resume: bool, solutions: bool) -> None:
+def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ...], resume: bool,
+        cell_minutes: float | None, solutions: bool) -> None:
     """Run lessons (all, or those with the numbers NN) and write build/index.html."""
     from course_utils.lessons import find_lessons, parse_parameters
     from course_utils.runner import run_lessons
@@ -61,7 +69,7 @@ def run(lessons: tuple[str, ...], profile: str, pairs: tuple[tuple[str, str], ..
         if number and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     variant = "solutions" if solutions else "learner"
-    records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo)
+    records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
     click.echo(f"Report: {paths.BUILD / 'index.html'}")
     failed = [record.lesson[:2] for record in records if record.status != "finished"]
     if failed:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from course_utils.errors import CourseError
-from course_utils.failures import classify
+from course_utils.failures import ADVICE, classify
 from course_utils.lessons import Lesson
 from course_utils.paths import ROOT
 from course_utils.records import (
@@ -46,10 +46,11 @@ def run_lessons(
     variant: str = "learner",
     resume: bool = False,
     say: Callable[[str], None] = print,
+    cell_minutes: float | None = None,
 ) -> list[Record]:
     """Run the lessons and write notebooks, HTML, records and `index.html` to `build`.
 
-    `variant` is `learner` or `solutions` and is kept in the record. With `resume`, lessons that finished with the same
+    A cell that takes longer than `cell_minutes` ends its lesson (None: no limit). `variant` is `learner` or `solutions` and is kept in the record. With `resume`, lessons that finished with the same
     cells, settings and packages are left as they are, and the others get `RESUME=True` if they know that parameter.
     Returns the records in order. Raises Interrupted on Ctrl-C, CourseError if `build` cannot be used.
     """
@@ -71,7 +72,7 @@ def run_lessons(
             records.append(earlier)
             continue
         try:
-            _run_lesson(lesson, record, profile, build, resume)
+            _run_lesson(lesson, record, profile, build, resume, cell_minutes)
         except KeyboardInterrupt:
             again = resume_command(lessons, profile, parameters, variant)
             raise Interrupted(f"Stopped in lesson {lesson.number}; go on where it was with: {again}") from None
@@ -134,7 +135,8 @@ def _is_done(earlier: Record, record: Record, build: Path) -> bool:
             and (build / f"{record.lesson}.ipynb").exists())
 
 
-def _run_lesson(lesson: Lesson, record: Record, profile: ProfileValues, build: Path, resume: bool) -> None:
+def _run_lesson(lesson: Lesson, record: Record, profile: ProfileValues, build: Path, resume: bool,
+                cell_minutes: float | None) -> None:
     """Execute one notebook and fill in its record, which is on disk from the first moment."""
     known = lesson.parameters()
     values = dict(record.parameters)
@@ -147,7 +149,8 @@ def _run_lesson(lesson: Lesson, record: Record, profile: ProfileValues, build: P
     started = time.monotonic()
     record.status = INTERRUPTED
     try:
-        error = _execute(lesson, output, values, kernel_environment(profile, build), f"{record.title} ({profile.name})")
+        limit = round(60 * cell_minutes) if cell_minutes else None
+        error = _execute(lesson, output, values, kernel_environment(profile, build), f"{record.title} ({profile.name})", limit)
         record.status = FAILED if error else FINISHED
         if error:
             record.failure = _describe_failure(error, output)
@@ -159,9 +162,9 @@ def _run_lesson(lesson: Lesson, record: Record, profile: ProfileValues, build: P
 
 
 def _execute(
-    lesson: Lesson, output: Path, values: dict[str, Any], environment: dict[str, str], title: str
+    lesson: Lesson, output: Path, values: dict[str, Any], environment: dict[str, str], title: str, limit: int | None
 ) -> Exception | None:
-    """Run the notebook in its own folder with this Python; returns the error that stopped it, if any."""
+    """Run the notebook in its own folder with this Python, `limit` seconds a cell; returns the error that stopped it, if any."""
     _quieten()
     import papermill
 
@@ -175,6 +178,7 @@ def _execute(
             kernel_name="python3",
             language="python",
             cwd=str(lesson.path.resolve().parent),
+            execution_timeout=limit,
             kernel_manager_class=_kernel_manager(environment),
             progress_bar={"desc": title, "disable": None, "bar_format": "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}{postfix}"},
         )
@@ -271,6 +275,8 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
     cells = _read_notebook(output)
     begun = [index for index, cell in enumerate(cells)
              if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")]
+    if kind == "kernel" and not begun:
+        advice = ADVICE["no kernel"]
     failure = {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": ""}
     if begun:
         cell, heading = cells[begun[-1]], _heading(cells, begun[-1])
@@ -283,6 +289,7 @@ def _write_html(notebook: Path) -> None:
     """Put the executed notebook beside itself as HTML that needs no network, formulas excepted."""
     import nbformat
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     from course_utils.files import atomic_write
 
@@ -292,6 +299,7 @@ def _write_html(notebook: Path) -> None:
         return
     formulas = any("$" in cell.source for cell in content.cells if cell.cell_type == "markdown")
     exporter = HTMLExporter(raw_template=HTML_TEMPLATE if formulas else HTML_TEMPLATE + NO_FORMULAS, log=_silent_log())
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor(enabled=True), enabled=True)  # progress bars as they ended
     html, _ = exporter.from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     atomic_write(notebook.with_suffix(".html"), html)
 

@@ -1,5 +1,6 @@
 """`course run` on toy lessons: it reports, refuses, resumes and loses nothing."""
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from course_utils import paths
+from course_utils import files, paths
 from course_utils.cli import main
 from course_utils.errors import CourseError
 from course_utils.failures import classify
@@ -110,6 +111,48 @@ def test_a_kernel_that_dies_is_a_failure_of_its_own_class(tmp_path):
     record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
     assert record.status == "failed" and record.failure["class"] == "kernel"
     assert "import os" in record.failure["cell"]
+
+
+def test_a_lesson_that_the_system_ends_for_memory_keeps_what_ran_and_says_so(tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    lesson = write_lesson(tmp_path, "print('kept')", kill)
+    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    assert record.status == "failed" and "memory" in record.failure["advice"]
+    assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
+
+
+def test_a_cell_over_its_limit_ends_the_lesson_and_keeps_what_ran(tmp_path):
+    lesson = write_lesson(tmp_path, "print('kept')", "import time\ntime.sleep(600)")
+    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None, cell_minutes=0.05)
+    assert record.status == "failed" and record.failure["class"] == "timeout"
+    assert "time.sleep" in record.failure["cell"] or "import time" in record.failure["cell"]
+    assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
+
+
+def test_a_kernel_that_cannot_start_is_a_failure_of_its_own_class(tmp_path, monkeypatch):
+    lesson = write_lesson(tmp_path, "print('never')")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho No module named ipykernel >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    assert record.status == "failed" and record.failure["class"] == "kernel"
+    assert "did not start" in record.failure["advice"] and "requirements.lock" in record.failure["advice"]
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_there_stays(course, monkeypatch):
+    write_lesson(course / "notebooks", RECORDS)
+    assert command("run", "7").exit_code == 0
+    report = (course / "build" / "index.html").read_text()
+
+    def full(handle, *arguments):
+        os.close(handle)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fdopen", full)
+    result = command("run", "7")
+    assert result.exit_code == 1 and "disk is full" in result.output and "Traceback" not in result.output
+    assert (course / "build" / "index.html").read_text() == report
 
 
 RUN_ALONE = """import sys

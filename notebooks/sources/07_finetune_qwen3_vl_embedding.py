@@ -7,9 +7,9 @@
 # - measure NDCG@10 before and after on pages that training never saw, with an interval for the gain
 # - save the model without leaking the pages it was trained on
 #
-# **Time** tiny 6 min · t4 about 2 h · full about 3 h (the two on a GPU are estimates, not measured here)
+# **Time** tiny 5 min · t4 about 2 h · full about 3 h (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 4 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lessons on loading, data and measuring go deeper into each step
 
@@ -141,7 +141,7 @@ run.record("pages", len(test.corpus))
 print(f"{len(test.queries)} queries over {len(test.corpus)} pages; dev: {len(dev.queries)} over {len(dev.corpus)}")
 
 # %% [markdown]
-# **NDCG@10** rewards a relevant page at rank $r$ with $1/\log_2(r+1)$ and looks at ten ranks only. With one relevant page a
+# **NDCG@10** rewards a relevant page at rank r with 1 / log2(r + 1) and looks at ten ranks only. With one relevant page a
 # query: rank 1 scores 1, rank 2 scores 0.63, rank 10 scores 0.29, rank 11 nothing.
 
 # %% [markdown]
