@@ -18,7 +18,7 @@ FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 # As constraints, the pins of CUDA packages matter only to a torch that asks for them.
 REQUIREMENTS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) -c requirements.lock -e .,-r requirements.lock)
 
-.PHONY: course test lab notebooks lock clean distclean
+.PHONY: course test lab notebooks bench lock clean distclean
 .DEFAULT_GOAL := course
 
 course: $(READY)
@@ -32,6 +32,9 @@ lab: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/course notebooks
+
+bench: $(READY)
+	$(BIN)/course bench $(ARGS)
 
 $(READY):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module was not found." \

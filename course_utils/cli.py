@@ -109,6 +109,18 @@ def clean(cache: bool, everything: bool) -> None:
 
 
 @main.command()
+@click.option("--rows", default=64, show_default=True, help="Training rows of each side.")
+@click.option("--pages", default=100, show_default=True, help="Dev pages that each side is evaluated on.")
+@click.option("--small", default=10, show_default=True, help="Pages of the growth measurement, and ten times as many.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the rows and their order.")
+def bench(rows: int, pages: int, small: int, seed: int) -> None:
+    """Time the published settings against the lesson's, factor by factor (a few minutes)."""
+    from course_utils.bench import bench
+
+    bench(rows, pages, small, seed, click.echo)
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail if a notebook differs from its source.")
 def notebooks(check: bool) -> None:
     """Write the notebooks from notebooks/sources."""

@@ -116,7 +116,7 @@ def test_lesson_04_text_baselines_are_blind_on_scans_and_the_page_model_is_not(l
 def test_lesson_04_number_of_queries_has_the_power_that_it_says(lesson_04):
     metrics = lesson_04[1]["metrics"]
     assert metrics["queries-needed/relatives"] > 0
-    assert 0.74 <= metrics["power"] <= 0.86
+    assert 0.7 <= metrics["power"] <= 0.9
 
 
 def test_lesson_04_a_copied_page_punishes_a_perfect_model_until_it_is_merged(lesson_04):

@@ -10,7 +10,7 @@
 #
 # **Time** tiny 2 min · t4 about 20 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing
 
@@ -313,7 +313,7 @@ if table is not None:
 
 # %% [markdown]
 # On scans the text baselines are **blind**: 0, by construction, until somebody runs text recognition, with its own errors. The
-# page model reads pixels, so a scan is only a harder page. That is the case for visual document retrieval in one picture.
+# page model reads pixels, so to it a scan is a page like any other, if a noisier one. That is the case for visual document retrieval in one picture.
 # `text-named` queries use the country's name as the page does; `text-unnamed` ones say *Cypriot*, or name a capital, and
 # word matching has nothing to match. An average over all of this would have hidden it. Mind the short slices: few queries, wide
 # intervals.
