@@ -44,7 +44,7 @@ def systems(
                               va="center")
         axes.set_yticks(range(len(scores)), list(scores))
         axes.set_ylim(len(scores) - 0.5, -0.5)
-        axes.set_xlim(-0.02, 1.04)
+        axes.set_xlim(-0.02, 1.09)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"{measure} (0 to 1, higher is better; bars: 95% bootstrap intervals over queries)")
         axes.set_title(title)

@@ -248,6 +248,9 @@ def stems(word: str) -> set[str]:
     return found
 
 
+UNRELATED = {("standards", "stand")}  # "how does Chad stand on …" asks for no standard
+
+
 def same_word(one: str, other: str) -> bool:
     return bool(stems(one) & stems(other)) or (min(len(one), len(other)) >= 5 and one[:5] == other[:5])
 
@@ -276,7 +279,7 @@ def test_unseen_wordings_share_no_content_word_with_any_other_wording():
             known |= content(" ".join(fact.label for fact in page.facts))
     unseen = {word for kinds in wordings().values() for word in content(" ".join(kinds["unseen"]))}
     unseen |= content(" ".join(queries.BY_NAME["unseen"]))
-    shared = {word: [old for old in known if same_word(word, old)] for word in unseen}
+    shared = {word: [old for old in known if same_word(word, old) and (word, old) not in UNRELATED] for word in unseen}
     assert {word: olds for word, olds in shared.items() if olds} == {}
     assert all(content(phrase) for kinds in wordings().values() for phrase in kinds["unseen"])
 

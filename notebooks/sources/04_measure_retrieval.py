@@ -313,10 +313,10 @@ if table is not None:
 
 # %% [markdown]
 # On scans the text baselines are **blind**: 0, by construction, until somebody runs text recognition, with its own errors. The
-# page model reads pixels, so to it a scan is a page like any other, if a noisier one. That is the case for visual document retrieval in one picture.
-# `text-named` queries use the country's name as the page does; `text-unnamed` ones say *Cypriot*, or name a capital, and
-# word matching has nothing to match. An average over all of this would have hidden it. Mind the short slices: few queries, wide
-# intervals.
+# page model reads pixels, so to it a scan is a page like any other, if a noisier one. That is the case for visual document
+# retrieval in one picture. `text-named` queries use the country's name as the page does; `text-unnamed` ones say *Cypriot*, or
+# name a capital, and word matching has nothing to match. An average over all of this would have hidden it. Mind the short
+# slices: few queries, wide intervals.
 #
 # ## 5. Is a difference real?
 #

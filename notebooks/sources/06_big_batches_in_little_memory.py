@@ -131,7 +131,8 @@ figure
 # %% [markdown]
 # Each row of the picture is one softmax. It should be brightest inside its white border. Bright cells elsewhere are the
 # pages that this query confuses, and those are what the loss pushes away. With 8 rows there are few to confuse.
-#
+
+# %% [markdown]
 # ### Exercise 1: gradient accumulation
 # A training runs with `per_device_train_batch_size=8` and `gradient_accumulation_steps=4`, one hard negative a row. Each
 # update of the weights has seen 32 rows. How many pages were in one query's softmax, its own positive included?
@@ -321,7 +322,8 @@ print(f"{per_row:.1f} MiB for each row more; the model's weights are {sum(p.nbyt
 # %% [markdown]
 # `at_rest` is the process before its step: libraries, weights, features. Everything above it is mostly activations, and they
 # grow with every row. Compare what a row costs with what the whole model weighs.
-#
+
+# %% [markdown]
 # ### Exercise 2: a batch of 1,024
 # Published trainings use batches of a thousand rows and more. From the table `measured`, what would a plain step with 1,024
 # rows need, in MiB?
@@ -500,7 +502,8 @@ print(pd.DataFrame(table).to_string(index=False))
 # The same loss each time. One row at a time is the safest and the slowest. The budget makes fewer pieces than eight rows do:
 # short queries and small pages share one, and none exceeds it. Choose it from the longest input times the number of
 # them that your memory holds.
-#
+
+# %% [markdown]
 # ### Exercise 3: fill the pieces
 # Write what `mini_batch_num_tokens` does: go through the lengths in order, and put each row into the current piece while the
 # piece stays within the budget; else begin a new one. Return how many rows each piece has. A row longer than the whole budget
