@@ -194,8 +194,6 @@ def dev_scores(model):
 
 before = dev_scores(model)
 scores = {size: dev_scores(finetune(size)) for size in (2, 8, 32) if size <= per_update}
-
-# %%
 intervals = {size: evaluation.bootstrap(values) for size, values in scores.items()}
 for name, interval in {"before": evaluation.bootstrap(before), **{f"batch-{n}": i for n, i in intervals.items()}}.items():
     run.record_interval(f"ndcg@10/dev/{name}", interval.mean, interval.low, interval.high)
@@ -427,7 +425,6 @@ measured = pd.concat([measured, pd.DataFrame([measure(kind, size) for kind, size
 shutil.rmtree(prepared)
 print(measured.round(1).to_string(index=False))
 
-# %%
 lines = {kind: dict(zip(group["size"], group["peak"])) for kind, group in measured.groupby("kind", sort=False)}
 figure = plots_memory.by_batch_size(lines, measured["at_rest"].min())
 run.figure("memory", figure, "Peak memory of one training step by batch size: plain grows with every row, cached hardly.")
@@ -496,6 +493,9 @@ for name, option in {
                   "tokens, at most": max(int(m.sum()) for m in half), "seconds": round(seconds, 2), "loss": round(values[name].item(), 5)})
     run.record(f"seconds/mini-batch/{name.replace(' ', '-')}", seconds)
 hook.remove()
+run.record("rows", len(rows))
+run.record("updates", updates)
+run.save()
 print(pd.DataFrame(table).to_string(index=False))
 
 # %% [markdown]
@@ -530,11 +530,6 @@ check("rows in each piece", [fill([10, 10, 10, 10], 30), fill([10, 60, 5, 5], 30
     (lambda a: a[2] == [1, 1], "a full piece takes no more"),
     (lambda a: sum(a[3]) == len(lengths), "every row goes into one piece"),
 ])
-
-# %%
-run.record("rows", len(rows))
-run.record("updates", updates)
-run.save()
 
 # %% [markdown]
 # ## You have
