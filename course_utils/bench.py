@@ -10,6 +10,7 @@ tower) and are scored on the same pages. Three things differ, and each is timed 
 What both pay alike and only the published settings pay dearly (NO_DUPLICATES decodes every page once more) is left out.
 """
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ quiet()
 
 import numpy as np
 import torch
-from datasets import Dataset, Image, load_dataset
+from datasets import Dataset, Image, disable_progress_bars, load_dataset
 from PIL import Image as Pillow
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
@@ -95,7 +96,8 @@ def load_model() -> SentenceTransformer:
     )
     model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("visual." not in name)
+        parameter.requires_grad_(not re.search(P.frozen, name))
+    model.model_card_data.generate_widget_examples = False
     model.encode([Pillow.new("RGB", (448, 576))] * 4)
     return model
 
@@ -196,6 +198,7 @@ def bench(rows: int, pages: int, small: int, seed: int, say: Callable[[str], Non
     """Measure both settings and the growth, say all figures and return the total ratio."""
     if min(rows, pages, small) < 2:
         raise CourseError("The benchmark needs at least 2 rows and 2 pages: give larger amounts.")
+    disable_progress_bars()
     documents = build_documents()
     chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
     train_data = load_dataset("parquet", data_files=documents.train, split="train").shuffle(seed=seed).select_columns(chosen)

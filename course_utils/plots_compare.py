@@ -42,7 +42,7 @@ def by_budget(
             axes.minorticks_off()
             axes.axvline(trained, color="#444444", linestyle=(0, (1, 1.5)), lw=1.4, label="trained with")
             axes.set_xlabel("image tokens a page (logarithmic scale)")
-        left.legend(loc="lower right", frameon=False)
+        left.legend(loc="best", frameon=False)
         fig.suptitle(title, x=0.01, ha="left", fontsize=13)
     return _drawn(fig)
 

@@ -220,12 +220,11 @@ figure
 #
 # Peak memory has to be measured in a *fresh process* for each point: a process that has once held a large batch does not
 # reliably give the memory back. Here is all that such a process runs: one step of training, with its imports inside, since
-# it starts from nothing.
+# it starts from nothing. All weights train, the image tower's too; frozen layers would keep less.
 
 # %%
-def training_step(kind, columns, folder, options, mini_batch_size, frozen="", lora=False):
+def training_step(kind, columns, folder, options, mini_batch_size, lora=False):
     """One step of training on the features in the file `columns`; `kind` names the loss, and checkpointing or not."""
-    import re
     import time
 
     import psutil
@@ -234,8 +233,6 @@ def training_step(kind, columns, folder, options, mini_batch_size, frozen="", lo
     from sentence_transformers.sentence_transformer import losses
 
     model = SentenceTransformer(folder, **options)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not (frozen and re.search(frozen, name)))
     if lora:
         from peft import LoraConfig
 
@@ -300,7 +297,7 @@ def measure(kind, size):
     found = memory.in_fresh_process(
         training_step, kind=kind, columns=str(prepared / f"{size}.pt"), folder=checkpoint(P.embedder),
         options={"device": DEVICE, "model_kwargs": {"dtype": P.dtype, "attn_implementation": P.attention}},
-        mini_batch_size=MINI, frozen=P.frozen, lora=P.lora,
+        mini_batch_size=MINI, lora=P.lora,
     )
     name = f"{kind.replace(' ', '-')}/{size}"
     peak = found.value["on_gpu"] or found.peak_mib
