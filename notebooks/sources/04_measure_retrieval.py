@@ -8,7 +8,7 @@
 # - put an interval on a difference, and say how many queries it takes to see one
 # - find the page that is in the corpus twice, before it punishes your best model
 #
-# **Time** tiny 2 min · t4 about 20 min · full about 10 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 1 min · t4 about 20 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
