@@ -28,7 +28,7 @@ from PIL import Image as Pillow
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers, SentenceTransformerTrainingArguments
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from .checkpoints import checkpoint
 from .corpus import Corpus, build_corpus
@@ -97,7 +97,7 @@ def load_model() -> SentenceTransformer:
     model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not re.search(P.frozen, name))
-    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples
     model.encode([Pillow.new("RGB", (448, 576))] * 4)
     return model
 
@@ -123,10 +123,12 @@ def train(model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int
             batch_sampler=BatchSamplers.NO_DUPLICATES, save_strategy="no", logging_strategy="no", disable_tqdm=True,
             report_to="none", use_cpu=True,
         )
-        SentenceTransformerTrainer(
+        trainer = SentenceTransformerTrainer(
             model=model, args=args, train_dataset=rows, callbacks=[timer],
             loss=MatryoshkaLoss(model, loss, matryoshka_dims=list(P.dimensions)),
-        ).train()
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
     return timer.seconds
 
 

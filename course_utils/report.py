@@ -17,6 +17,7 @@ from course_utils.lessons import FILE_NAME
 from course_utils.records import FINISHED, Record, read_record
 
 TEMPLATES = Path(__file__).parent / "templates"
+COLUMNS = 6  # of figures in a table, so that it fits
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def write_report(build: Path) -> Path:
     build = Path(build)
     cards = [_card(build, record) for record in _records(build)]
     jinja = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"number": format_number, "minutes": format_minutes, "plain": plain_name, "sentence": sentence, "percent": format_percent}
+    jinja.filters |= {"number": format_number, "range": format_range, "minutes": format_minutes, "percent": format_percent,
+                      "plain": plain_name, "heading": heading, "sentence": sentence}
     page = jinja.get_template("report.html.j2").render(
         cards=cards,
         finished=sum(card["record"].status == FINISHED for card in cards),
@@ -86,7 +88,7 @@ def tabulate(metrics: dict[str, float]) -> tuple[list[Measure], dict[str, float]
         if parts[-1] in ("low", "high") and len(parts) > 2:
             continue
         measure = measures.setdefault(parts[0], Measure(parts[0]))
-        when, part = parts[1], "/".join(parts[2:])
+        when, part = parts[1], "/".join(parts[2:]).removeprefix("all")
         if when not in measure.whens:
             measure.whens.append(when)
         measure.rows.setdefault(part, {})[when] = _score(metrics, name)
@@ -94,7 +96,7 @@ def tabulate(metrics: dict[str, float]) -> tuple[list[Measure], dict[str, float]
 
 
 def _split(measure: Measure) -> list[Measure]:
-    """One table for each group of columns that have slices in common, the whole set's row first.
+    """One table for each group of columns that have slices in common, the whole set's row first, COLUMNS at most.
 
     Columns of one figure (`gain` apart, which stands beside what it compares) make a list of their own.
     """
@@ -105,7 +107,8 @@ def _split(measure: Measure) -> list[Measure]:
     tables: list[Measure] = []
     for when, column in columns.items():
         table = next((table for table in tables
-                      if table.rows.keys() & column.keys() and (table.whens[0] in lone) == (when in lone)), None)
+                      if table.rows.keys() & column.keys() and (table.whens[0] in lone) == (when in lone)
+                      and (when in lone or len(table.whens) < COLUMNS)), None)
         if table is None:
             tables.append(table := Measure(measure.name))
         table.whens.append(when)
@@ -150,6 +153,14 @@ def format_number(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def format_range(score: Score) -> str:
+    """The interval as `low to high`, a score's bounds with 3 decimals even when tiny; nothing without an interval."""
+    if score.low is None or score.high is None:
+        return ""
+    small = 0.0005 <= abs(score.value) < 100
+    return " to ".join(f"{bound:.3f}".replace("-", "−") if small else format_number(bound) for bound in (score.low, score.high))
+
+
 def format_minutes(value: float | None) -> str:
     if value is None:
         return "–"
@@ -165,6 +176,12 @@ def format_percent(share: float) -> str:
 def plain_name(name: str) -> str:
     """A metric's name for people: `ndcg@10` as NDCG@10, `unseen-country` as unseen country."""
     return name.replace("ndcg", "NDCG").replace("mrr", "MRR").replace("-", " ").replace("_", " ") or "all"
+
+
+def heading(name: str) -> str:
+    """A measure's name over its table, with its unit where the name does not say it."""
+    plain = plain_name(name)
+    return {"memory": "Memory (MiB)", "p": "p-values"}.get(name, plain[0].upper() + plain[1:])
 
 
 def sentence(text: str) -> Markup:
@@ -188,12 +205,17 @@ def _card(build: Path, record: Record) -> dict[str, Any]:
     """What the template shows of one lesson."""
     content = read_metrics(build, record) or {"metrics": {}, "figures": {}, "peak_memory_mib": 0}
     measures, counts = tabulate(content["metrics"])
+    precomputed = counts.pop("precomputed", 0)
+    top = headline(content["metrics"])
+    shown = {"before", "after", "gain"} if top else set()  # as large figures: no table of the same
+    measures = [table for table in measures if not (top and table.name == top["measure"] and list(table.rows) == [""] and set(table.whens) <= shown)]
     figures = sorted(content["figures"].items(), key=lambda item: item[0] != "before_after")
     return {
         "record": record,
         "started": datetime.fromisoformat(record.started).strftime("%d %B %Y, %H:%M"),
         "memory": content["peak_memory_mib"],
-        "headline": headline(content["metrics"]),
+        "headline": top,
+        "precomputed": precomputed,
         "measures": measures,
         "counts": counts,
         "figures": [{"name": name, "alt": figure["alt"], "uri": uri}

@@ -9,7 +9,7 @@
 #
 # **Time** tiny 6 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 7 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 8 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 uses what this one takes apart
 
