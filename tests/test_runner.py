@@ -140,6 +140,17 @@ def test_a_kernel_that_cannot_start_is_a_failure_of_its_own_class(tmp_path, monk
     assert "did not start" in record.failure["advice"] and "requirements.lock" in record.failure["advice"]
 
 
+def test_a_second_run_of_a_lesson_in_one_build_is_refused_while_the_first_works(tmp_path):
+    lesson = write_lesson(tmp_path, "print('never')")
+    other = Record("07_toy", "A toy lesson", "tiny", {}, "learner", lesson.fingerprint())
+    parent = psutil.Process(os.getppid())
+    other.process = [parent.pid, parent.create_time()]
+    write_record(tmp_path / "build", other)
+    with pytest.raises(CourseError, match=f"process {parent.pid}.*wait for it to end"):
+        run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    assert not (tmp_path / "build" / "07_toy.ipynb").exists()
+
+
 def test_a_full_disk_is_one_sentence_and_what_was_there_stays(course, monkeypatch):
     write_lesson(course / "notebooks", RECORDS)
     assert command("run", "7").exit_code == 0
