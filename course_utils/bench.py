@@ -78,15 +78,16 @@ class Cost:
 
 
 class StepTimer(TrainerCallback):
-    """Adds up the seconds of the steps, optimizer included; a batch is ready before its step begins."""
+    """Notes the seconds of each step, optimizer included; a batch is ready before its step begins."""
 
-    seconds = 0.0
+    def __init__(self):
+        self.seconds: list[float] = []
 
     def on_step_begin(self, *args, **kwargs):
         self.began = time.perf_counter()
 
     def on_step_end(self, *args, **kwargs):
-        self.seconds += time.perf_counter() - self.began
+        self.seconds.append(time.perf_counter() - self.began)
 
 
 def load_model() -> SentenceTransformer:
@@ -110,8 +111,8 @@ def stored(page: str, size: tuple[int, int], folder: Path) -> str:
     return str(path)
 
 
-def train(model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int = P.batch_size, seed: int = 0) -> float:
-    """Finetune as lesson 07 does and return the seconds of its steps."""
+def train(model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int = P.batch_size, seed: int = 0) -> list[float]:
+    """Finetune as lesson 07 does and return the seconds of each step."""
     for column in rows.column_names[1:]:
         rows = rows.cast_column(column, Image())
     timer = StepTimer()
@@ -176,9 +177,10 @@ def measure(settings: Settings, rows: Dataset, corpus: Corpus, seed: int) -> Cos
         steps = train(model, rows, settings.mini_batch, seed=seed)
         ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
         whole = time.perf_counter() - began
+    step = min(steps[: max(1, len(rows) // P.batch_size)])  # the fastest full one: least disturbed by other programs
     passes = len(P.dimensions) if settings.passes else 1
     embedded = passes * len(corpus.corpus)
-    return Cost(reading / embedded, steps / len(rows), rest / embedded, passes, ndcg, whole)
+    return Cost(reading / embedded, step / min(len(rows), P.batch_size), rest / embedded, passes, ndcg, whole)
 
 
 def growth(train_data: Dataset, dev_data: Dataset, pages: int) -> dict[str, list[float]]:
@@ -192,7 +194,7 @@ def growth(train_data: Dataset, dev_data: Dataset, pages: int) -> dict[str, list
         _, reading, rest = evaluate(model, corpus, min(pages, LESSON.eval_batch), LESSON.passes)
         found["data"].append(reading)
         found["evaluation"].append(rest)
-        found["training"].append(train(load_model(), train_data.select(range(times * rows)), LESSON.mini_batch, rows))
+        found["training"].append(sum(train(load_model(), train_data.select(range(times * rows)), LESSON.mini_batch, rows)))
     return found
 
 

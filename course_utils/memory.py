@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from course_utils.errors import CourseError
 from course_utils.paths import ROOT
 
@@ -31,10 +33,14 @@ answered.write_text(json.dumps({{"value": value, "peak_mib": peak_memory_mib()}}
 
 @dataclass(frozen=True)
 class Measured:
-    """What a function returned, and the largest resident memory of the process that ran it, libraries included, in MiB."""
+    """What a function returned, and the largest resident memory of the process that ran it, libraries included, in MiB.
+
+    `together_mib` adds what the calling process held meanwhile: the machine needs both.
+    """
 
     value: Any
     peak_mib: float
+    together_mib: float
 
 
 def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured:
@@ -44,6 +50,7 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
     and arguments and value must be plain (numbers, strings, lists and dicts of them). Raises CourseError where the
     process fails, or is ended by the system, most often for memory.
     """
+    held = psutil.Process().memory_info().rss / 2**20  # while it waits, it takes no more
     program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +63,7 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
         answer = json.loads(answered.read_text())
     if not answer["peak_mib"]:
         raise CourseError("This system does not tell a process's peak memory: run the lesson on Linux or macOS.")
-    return Measured(**answer)
+    return Measured(**answer, together_mib=held + answer["peak_mib"])
 
 
 def _reason(name: str, done: subprocess.CompletedProcess) -> str:

@@ -14,6 +14,9 @@ class Profile:
     network: bool
     embedder: str
     raw_vlm: str
+    reranker: str
+    text_tower: str  # of lesson 05's Router
+    image_tower: str
     dtype: str
     attention: str
     longest_edge: int  # pixel budget of an image: its area is at most this
@@ -46,6 +49,7 @@ PROFILES = {
         Profile(
             name="tiny", hardware="2 CPU cores, 8 GB", network=False,
             embedder="tiny-qwen3-vl-embedding", raw_vlm="tiny-qwen3-vl",
+            reranker="tiny-qwen3-vl-reranker", text_tower="all-MiniLM-L6-v2", image_tower="tiny-siglip",
             dtype="float32", attention="sdpa", longest_edge=224 * 288,
             dataset="factbook", train_rows=1984, negatives=1, batch_size=32, mini_batch_size=32, eval_batch_size=32,
             epochs=1, learning_rate=5e-4, word_rates={r"embed_tokens": 2e-3}, warmup=0.1,
@@ -55,6 +59,8 @@ PROFILES = {
         Profile(
             name="t4", hardware="one 16 GB GPU", network=True,
             embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            reranker="Qwen/Qwen3-VL-Reranker-2B", text_tower="sentence-transformers/all-MiniLM-L6-v2",
+            image_tower="google/siglip2-base-patch16-224",
             dtype="float16", attention="sdpa", longest_edge=400 * 400,
             dataset=PUBLISHED_DATA, train_rows=2000, negatives=1, batch_size=32, mini_batch_size=1, eval_batch_size=4,
             epochs=1, learning_rate=1e-4, word_rates={}, warmup=0.1, bf16=False, fp16=True, lora=True, frozen="",
@@ -63,6 +69,8 @@ PROFILES = {
         Profile(
             name="full", hardware="one 80 GB GPU", network=True,
             embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            reranker="Qwen/Qwen3-VL-Reranker-2B", text_tower="sentence-transformers/all-MiniLM-L6-v2",
+            image_tower="google/siglip2-base-patch16-224",
             dtype="bfloat16", attention="sdpa", longest_edge=600 * 600,
             dataset=PUBLISHED_DATA, train_rows=10_000, negatives=1, batch_size=64, mini_batch_size=1, eval_batch_size=8,
             epochs=1, learning_rate=2e-5, word_rates={}, warmup=0.1, bf16=True, fp16=False, lora=False, frozen="",

@@ -129,7 +129,7 @@ def test_lesson_06_runs_every_cell_and_passes_its_own_checks(lesson_06):
     assert_every_cell_ran_in_order(notebook)
     assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") >= 3
     assert {"similarities", "batch_size", "memory"} <= set(found["figures"])
-    assert found["peak_memory_mib"] + found["metrics"]["memory/plain/128"] < 8 * 1024, "a process is measured beside the notebook's"
+    assert found["metrics"]["memory/plain/128"] + 200 < found["metrics"]["memory/with-notebook"] < 8 * 1024
 
 
 def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(lesson_06):

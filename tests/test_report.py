@@ -74,6 +74,23 @@ def test_links_appear_only_for_files_that_exist(build):
     assert "07_toy.html" in Page(write_report(build).read_text()).addresses
 
 
+def test_several_lessons_begin_with_a_table_that_leads_to_each(build):
+    write_record(build, record("failed", "08_next", failure={"class": "memory", "advice": "", "error": "", "cell": ""}))
+    html = write_report(build).read_text()
+    page = Page(html)
+    assert {"#07_toy", "#08_next"} <= set(page.addresses) and all(f'id="{name}"' in html for name in ("07_toy", "08_next"))
+    assert "✕ failed, memory" in page.text and "of about 5 min" in page.text
+
+
+def test_figures_that_came_with_the_course_are_called_so(build):
+    assert "Precomputed" not in write_report(build).read_text()
+    path = build / "07_toy" / "metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["precomputed"] = 1
+    path.write_text(json.dumps(content))
+    assert "Precomputed: these figures rest on results that came with the course" in write_report(build).read_text()
+
+
 def test_a_failure_shows_its_cell_class_and_advice(tmp_path):
     write_record(tmp_path, record("failed", failure={
         "class": "memory", "advice": "Close other programs, then `course run`.", "error": "MemoryError: <none>", "cell": "[9]: trainer.train()"}))
@@ -109,6 +126,23 @@ def test_metrics_are_sorted_into_measures_slices_and_counts():
     assert ndcg.whens == ["before", "after", "gain"] and list(ndcg.rows) == ["", "scan", "unseen-country"]
     assert ndcg.rows["scan"]["after"].low == 0.80
     assert memory.rows["128"]["cached"].value == 1200
+
+
+def test_a_table_stays_narrow_and_a_slice_called_all_is_the_whole_set():
+    measures, _ = tabulate({f"ndcg@10/system-{number}/{part}": 0.5 for number in range(8) for part in ("all", "scan")})
+    assert [len(table.whens) for table in measures] == [6, 2]
+    assert [list(table.rows) for table in measures] == [["", "scan"]] * 2
+
+
+def test_a_single_figure_keeps_the_name_of_its_slice(build):
+    path = build / "07_toy" / "metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"] = {"memory/cached/16": 900, "ndcg@10/difference/first-128": -0.01,
+                          "ndcg@10/difference/first-128/low": -0.02, "ndcg@10/difference/first-128/high": -0.0001}
+    path.write_text(json.dumps(content))
+    text = " ".join(Page(write_report(build).read_text()).text.split())
+    assert "Memory (MiB), cached 16900" in text
+    assert "NDCG@10, difference first 128−0.010−0.020 to −0.000" in text
 
 
 def test_the_headline_computes_the_gain_that_was_not_recorded():

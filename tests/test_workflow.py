@@ -37,3 +37,5 @@ def test_targets_commands_and_options_exist(command):
     if words[0] == "course" or words[:2] == ["make", "course"]:
         known = {name for option in main.commands["run"].params for name in (*option.opts, *option.secondary_opts)}
         assert {option for option in re.findall(r"--[\w-]+", command)} <= known
+    for file, test in re.findall(r"--deselect (\S+)::(\S+)", command):
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8")

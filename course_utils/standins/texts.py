@@ -8,9 +8,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
+from ..checkpoints import minilm_folder
 from ..facts import Page, wordings
 from ..queries import BY_NAME, FORM_NAMES, query
-from .architecture import minilm_folder
 from .corpus import GeneralPages
 
 TEACHER_TEXTS = 48_000

@@ -38,7 +38,6 @@ from course_utils.corpus import build_corpus
 from course_utils.documents import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
 from course_utils.runs import Run
-from course_utils.standins.architecture import minilm_folder
 
 P = load_profile(PROFILE)
 run = Run("04_measure_retrieval", profile=PROFILE, seed=SEED)
@@ -263,12 +262,12 @@ else:
 
 # %% [markdown]
 # **all-MiniLM-L6-v2** is a small text embedder that has read much of the web: *cropland* and *arable land* are near each other in
-# it, though they share no word. `minilm_folder` finds the published weights in a package and checks their hash. It too reads
+# it, though they share no word. `checkpoint` finds the published weights in a package and checks their hash. It too reads
 # the text layer only.
 
 # %%
 if table is not None:
-    minilm = SentenceTransformer(str(minilm_folder()))
+    minilm = SentenceTransformer(checkpoint(P.text_tower))
     text_vectors = minilm.encode(readable["text"].tolist(), convert_to_tensor=True)
     similarity = minilm.similarity(minilm.encode(list(test.queries.values()), convert_to_tensor=True), text_vectors)
     rankings["minilm-text"] = ranked(similarity, list(readable.index))
