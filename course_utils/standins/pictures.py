@@ -78,14 +78,14 @@ def picture(corpus: GeneralPages, k: int, crop: bool, rng: random.Random) -> tup
     return moved, [(word, (b[0] + dx, b[1] + dy, b[2] + dx, b[3] + dy)) for word, b in words]
 
 
-def cells(words: Words, rows: int, columns_of: dict[str, list[int]]) -> dict[int, set[int]]:
+def cells(words: Words, rows: int, columns_of: dict[str, list[int]], columns: int = GRID_COLUMNS) -> dict[int, set[int]]:
     """For each image token of a picture of `rows` rows: `columns_of` the legible words that lie in it by 4 px at least."""
     found: dict[int, set[int]] = {}
     for word, (x0, y0, x1, y1) in words:
-        columns = columns_of.get(word.lower())
-        if not columns or y1 < 4 or x1 < 4 or y1 - y0 < LEGIBLE:
+        asked = columns_of.get(word.lower())
+        if not asked or y1 < 4 or x1 < 4 or y1 - y0 < LEGIBLE:
             continue
         for row in range(max(0, int((y0 + 3) // 32)), min(rows - 1, int((y1 - 3) // 32)) + 1):
-            for column in range(max(0, int((x0 + 4) // 32)), min(GRID_COLUMNS - 1, int((x1 - 4) // 32)) + 1):
-                found.setdefault(row * GRID_COLUMNS + column, set()).update(columns)
+            for column in range(max(0, int((x0 + 4) // 32)), min(columns - 1, int((x1 - 4) // 32)) + 1):
+                found.setdefault(row * columns + column, set()).update(asked)
     return found

@@ -10,18 +10,14 @@ Four losses, of which each stage uses some:
   or that page's headings. This is where the small model gets to know words that it is never asked about.
 """
 
-import json
 import math
 import random
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
 
@@ -31,6 +27,7 @@ from .architecture import IMAGE_MEAN, IMAGE_STD, WIDTH
 from .corpus import GRID_COLUMNS, GRID_ROWS, GeneralPages
 from .pictures import cells, picture, sheet, strip
 from .texts import LookAlikes, Teacher, caption, told
+from .training import Resumable
 
 TEACHER_WIDTH = 384
 IMITATION = 4.0  # weight of the imitation losses: each is 1 - cosine, so at most 2
@@ -76,11 +73,11 @@ def patches(images: torch.Tensor) -> torch.Tensor:
     return blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3 * 16 * 16)
 
 
-class Trainer:
-    """Trains a Qwen3-VL in place. `progress` is called with a line of figures every 20 steps."""
+class Trainer(Resumable):
+    """Trains a Qwen3-VL in place."""
 
     def __init__(self, model, processor, corpus: GeneralPages, teacher: Teacher, recipe: Recipe, folder: Path):
-        self.model, self.tokenizer, self.recipe, self.folder = model, processor.tokenizer, recipe, folder
+        self.model, self.tokenizer, self.recipe = model, processor.tokenizer, recipe
         self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
         self.ids = {t: self.tokenizer.convert_tokens_to_ids(t) for t in ("<|image_pad|>", "<|im_end|>")}
         self.scales = nn.Parameter(torch.tensor([15.0, 10.0]).log())  # read, match
@@ -101,10 +98,10 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": 0.02, "part": 1.0},
                   {"params": plain, "weight_decay": 0.0, "part": 1.0},
                   {"params": [table], "weight_decay": 0.0, "part": 0.3}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
-        self.step = 0
+        parameters = dict(model.named_parameters()) | {"scales": self.scales, "view": self.view}
+        super().__init__(parameters, groups, recipe.learning_rate, recipe.steps, folder)
         self.strips: list = []
-        self.loose = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
+        self.state["loose"] = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
         embed = model.model.visual.patch_embed
         embed.forward = _flat_patches.__get__(embed)
         self.hook = model.model.visual.register_forward_hook(lambda _, __, out: setattr(self, "seen", out.pooler_output))
@@ -160,13 +157,13 @@ class Trainer:
 
     def _strip_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
         """Reading on strips, whose words stand more and more freely as they are read."""
-        made = [strip(self.corpus, self.title_words, rng, self.loose.item()) for _ in range(self.recipe.strips)]
+        made = [strip(self.corpus, self.title_words, rng, self.state["loose"].item()) for _ in range(self.recipe.strips)]
         images = torch.from_numpy(np.stack([image for image, _ in made]))
         self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * len(made)))
         read, right = self._read_loss([cells(words, 1, self.columns_of) for _, words in made], GRID_COLUMNS)
         if right > 0.7:
-            self.loose += (1 - self.loose).clamp(max=0.01)
-        return {"read": read, "read_right": right, "loose": self.loose.item()}
+            self.state["loose"] += (1 - self.state["loose"]).clamp(max=0.01)
+        return {"read": read, "read_right": right, "loose": self.state["loose"].item()}
 
     def _sheet_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
         """Reading on pages full of headings."""
@@ -220,7 +217,6 @@ class Trainer:
         return each[:pages].mean() + 0.5 * each[pages:].mean(), (logits[:pages].argmax(1) == labels[:pages]).float().mean().item()
 
     def losses(self, step: int) -> dict[str, torch.Tensor | float]:
-        """The losses of a step, as tensors to be added up, and figures to show, as floats."""
         recipe, rng = self.recipe, random.Random(f"step-{self.recipe.seed}-{step}")
         sheets_from = recipe.strip_steps
         crops_from = sheets_from + recipe.sheet_steps
@@ -232,61 +228,8 @@ class Trainer:
             found = self._page_losses(rng, crop=step < crops_from + recipe.crop_steps)
         return found | {"imitate": IMITATION * self._imitate_loss(rng)}
 
-    # ---- the run ---------------------------------------------------------------------------------------------------
-    def _rate(self, step: int) -> float:
+    def rate(self, step: int) -> float:
         """A share of the learning rate: rising at first, falling as half a cosine while there are pages in the batches."""
         recipe = self.recipe
         paged = max(0, step - recipe.strip_steps - recipe.sheet_steps) / (recipe.crop_steps + recipe.page_steps)
         return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * paged)))
-
-    def run(self, stop_at: int | None = None, save_every: int = 150, watch=None) -> Iterator[str]:
-        """Train to the last step (or `stop_at`), going on from the newest checkpoint; yields lines of figures."""
-        self.load()
-        began, first = time.time(), self.step
-        while self.step < (stop_at or self.recipe.steps):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * group["part"] * self._rate(self.step)
-            found = self.losses(self.step)
-            self.optimizer.zero_grad(set_to_none=True)
-            sum(value for value in found.values() if isinstance(value, torch.Tensor)).backward()
-            nn.utils.clip_grad_norm_(self._parameters().values(), 1.0)
-            self.optimizer.step()
-            self.step += 1
-            if self.step % 20 == 0:
-                speed = (time.time() - began) / (self.step - first)
-                yield f"step {self.step}/{self.recipe.steps} {speed:.2f} s/step " + " ".join(
-                    f"{name} {value.item() if isinstance(value, torch.Tensor) else value:.3f}" for name, value in found.items())
-            if self.step % save_every == 0 or self.step == self.recipe.steps:
-                self.save()
-                if watch:
-                    yield watch(self)
-
-    def _parameters(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.named_parameters()) | {"scales": self.scales, "view": self.view}
-
-    def save(self) -> None:
-        """Weights and optimizer state at this step, in one safetensors file that is replaced whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"loose": self.loose}
-        for name, parameter in self._parameters().items():
-            tensors[f"weight/{name}"] = parameter.detach().contiguous()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}/{name}"] = value.contiguous()
-        temporary = self.folder / "training.partial"
-        save_file(tensors, temporary, metadata={"step": json.dumps(self.step)})
-        temporary.replace(self.folder / "training.safetensors")
-
-    def load(self) -> None:
-        """Go on from the newest checkpoint of the stand-ins, if there is one."""
-        path = self.folder / "training.safetensors"
-        if not path.exists():
-            return
-        tensors = load_file(path)
-        self.loose = tensors["loose"]
-        with torch.no_grad():
-            for name, parameter in self._parameters().items():
-                parameter.copy_(tensors[f"weight/{name}"])
-                state = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors}
-                if state:
-                    self.optimizer.state[parameter] = state
-                    self.step = max(self.step, int(state["step"]))
