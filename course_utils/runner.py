@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import signal
 import threading
 import time
 import warnings
@@ -50,8 +51,9 @@ def run_lessons(
 ) -> list[Record]:
     """Run the lessons and write notebooks, HTML, records and `index.html` to `build`.
 
-    A cell that takes longer than `cell_minutes` ends its lesson (None: no limit). `variant` is `learner` or `solutions` and is kept in the record. With `resume`, lessons that finished with the same
-    cells, settings and packages are left as they are, and the others get `RESUME=True` if they know that parameter.
+    A cell that takes longer than `cell_minutes` ends its lesson (None: no limit). `variant` is `learner` or `solutions` and
+    is kept in the record. With `resume`, lessons that finished with the same cells, settings and packages are left as they
+    are, and the others get `RESUME=True` if they know that parameter.
     Returns the records in order. Raises Interrupted on Ctrl-C, CourseError if `build` cannot be used.
     """
     build = Path(build).resolve()
@@ -74,7 +76,7 @@ def run_lessons(
         try:
             _run_lesson(lesson, record, profile, build, resume, cell_minutes)
         except KeyboardInterrupt:
-            again = resume_command(lessons, profile, parameters, variant)
+            again = resume_command(lessons, profile, parameters, variant, cell_minutes)
             raise Interrupted(f"Stopped in lesson {lesson.number}; go on where it was with: {again}") from None
         finally:
             write_report(build)
@@ -85,7 +87,7 @@ def run_lessons(
 
 
 def resume_command(
-    lessons: list[Lesson], profile: ProfileValues, parameters: dict[str, Any] | None, variant: str
+    lessons: list[Lesson], profile: ProfileValues, parameters: dict[str, Any] | None, variant: str, cell_minutes: float | None
 ) -> str:
     """The command that goes on with a run that was stopped."""
     words = ["course", "run", *(lesson.number for lesson in lessons)]
@@ -95,6 +97,8 @@ def resume_command(
         words += ["-p", name, str(value)]
     if variant == "solutions":
         words.append("--solutions")
+    if cell_minutes:
+        words += ["--cell-minutes", f"{cell_minutes:g}"]
     return shlex.join([*words, "--resume"])
 
 
@@ -169,6 +173,7 @@ def _execute(
     import papermill
 
     _register_engine()
+    manager = _kernel_manager(environment)
     try:
         papermill.execute_notebook(
             str(lesson.path.resolve()).replace("{", "{{").replace("}", "}}"),
@@ -179,11 +184,11 @@ def _execute(
             language="python",
             cwd=str(lesson.path.resolve().parent),
             execution_timeout=limit,
-            kernel_manager_class=_kernel_manager(environment),
+            kernel_manager_class=manager,
             progress_bar={"desc": title, "disable": None, "bar_format": "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}{postfix}"},
         )
     except Exception as error:  # whatever a cell or its process can raise: it becomes the record's failure
-        return error
+        return MemoryError("The system ended the notebook's process.") if manager.exit_status == -signal.SIGKILL else error
     return None
 
 
@@ -194,6 +199,14 @@ def _kernel_manager(environment: dict[str, str]) -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class CourseKernelManager(AsyncKernelManager):
+        exit_status: int | None = None  # of the last process that ended by itself; a signal's number is negative
+
+        async def is_alive(self) -> bool:
+            alive = await super().is_alive()
+            if not alive and self.has_kernel:
+                type(self).exit_status = await self.provisioner.poll()
+            return alive
+
         @property
         def kernel_spec(self) -> KernelSpec:
             # `$` would be read as the start of a variable

@@ -117,7 +117,8 @@ def test_a_lesson_that_the_system_ends_for_memory_keeps_what_ran_and_says_so(tmp
     kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     lesson = write_lesson(tmp_path, "print('kept')", kill)
     record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
-    assert record.status == "failed" and "memory" in record.failure["advice"]
+    assert record.status == "failed" and record.failure["class"] == "memory" and "ROWS" in record.failure["advice"]
+    assert kill.splitlines()[0] in record.failure["cell"]
     assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
 
 
@@ -214,8 +215,8 @@ def test_ctrl_c_names_the_command_that_goes_on_with_all_options(tmp_path, monkey
 
     monkeypatch.setattr("course_utils.runner._execute", stop)
     full = SimpleNamespace(name="full", network=True, minutes={})
-    with pytest.raises(Interrupted, match="course run 07 --profile full -p SEED 3 --solutions --resume"):
-        run_lessons([write_lesson(tmp_path, RECORDS)], full, tmp_path / "build", {"SEED": 3}, "solutions")
+    with pytest.raises(Interrupted, match="course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"):
+        run_lessons([write_lesson(tmp_path, RECORDS)], full, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5)
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(course):

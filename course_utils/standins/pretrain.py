@@ -26,6 +26,7 @@ from ..queries import query
 from .architecture import IMAGE_MEAN, IMAGE_STD, WIDTH
 from .corpus import GRID_COLUMNS, GRID_ROWS, GeneralPages
 from .pictures import cells, picture, sheet, strip
+from .reading import Reading
 from .texts import LookAlikes, Teacher, caption, told
 from .training import Resumable
 
@@ -83,12 +84,7 @@ class Trainer(Resumable):
         self.scales = nn.Parameter(torch.tensor([15.0, 10.0]).log())  # read, match
         generator = torch.Generator().manual_seed(recipe.seed)
         self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)  # ours to the teacher's
-        known = sorted({w.lower() for words in corpus.words for w, _ in words if any(c.isalpha() for c in w)})
-        pieces = self.tokenizer(known, add_special_tokens=False)["input_ids"]
-        self.pieces = {w: [p for p in found if p > 7] for w, found in zip(known, pieces, strict=True)}
-        self.read_ids = torch.tensor(sorted({p for found in self.pieces.values() for p in found}))
-        column = {int(p): k for k, p in enumerate(self.read_ids)}
-        self.columns_of = {w: [column[p] for p in found] for w, found in self.pieces.items()}
+        self.reading = Reading(self.tokenizer, corpus)
         names = {w for page in corpus.pages for w in page.country.name.split()}
         titles = {w for topic in wordings().values() for title in topic["titles"] for w in title.split()}
         self.title_words = sorted(names | titles)
@@ -138,16 +134,8 @@ class Trainer(Resumable):
         ).last_hidden_state
         return hidden, ids
 
-    def _read_loss(self, targets: list[dict[int, set[int]]], cells: int):
-        """Cross entropy of the image tokens with words in them, and the share whose best guess is one of them."""
-        at = [n * cells + cell for n, found in enumerate(targets) for cell in found]
-        wanted = torch.zeros(len(at), len(self.read_ids))
-        for row, columns in enumerate(c for found in targets for c in found.values()):
-            wanted[row, list(columns)] = 1
-        table = F.normalize(self.model.get_input_embeddings().weight[self.read_ids], dim=-1)
-        logits = self.scales[0].exp() * F.normalize(self.seen[at], dim=-1) @ table.T
-        loss = F.cross_entropy(logits, wanted / wanted.sum(1, keepdim=True))
-        return loss, wanted.gather(1, logits.argmax(1, keepdim=True)).mean().item()
+    def _read_loss(self, targets: list[dict[int, set[int]]]) -> tuple[torch.Tensor, float]:
+        return self.reading.loss(self.seen, self.model.get_input_embeddings().weight, self.scales[0].exp(), targets)
 
     def _imitate_loss(self, rng: random.Random) -> torch.Tensor:
         """How far texts of the teacher's are from where it puts them, as 1 - cosine."""
@@ -160,7 +148,7 @@ class Trainer(Resumable):
         made = [strip(self.corpus, self.title_words, rng, self.state["loose"].item()) for _ in range(self.recipe.strips)]
         images = torch.from_numpy(np.stack([image for image, _ in made]))
         self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * len(made)))
-        read, right = self._read_loss([cells(words, 1, self.columns_of) for _, words in made], GRID_COLUMNS)
+        read, right = self._read_loss([cells(words, 1, self.reading.columns_of) for _, words in made])
         if right > 0.7:
             self.state["loose"] += (1 - self.state["loose"]).clamp(max=0.01)
         return {"read": read, "read_right": right, "loose": self.state["loose"].item()}
@@ -173,8 +161,8 @@ class Trainer(Resumable):
         made = [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
         images = torch.from_numpy(np.stack([image for image, _ in made]))
         self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * len(made)))
-        targets = [cells(words, GRID_ROWS, self.columns_of) for _, words in made]
-        read, right = self._read_loss(targets, GRID_ROWS * GRID_COLUMNS)
+        targets = [cells(words, GRID_ROWS, self.reading.columns_of) for _, words in made]
+        read, right = self._read_loss(targets)
         return {"read": read, "read_right": right}
 
     def _page_losses(self, rng: random.Random, crop: bool) -> dict[str, torch.Tensor | float]:
@@ -192,7 +180,7 @@ class Trainer(Resumable):
         kept = asked != self.tokenizer.pad_token_id
         logits = self.model.lm_head(says[kept])
         describe = F.cross_entropy(logits, asked[kept])
-        read, read_right = self._read_loss([cells(words, rows, self.columns_of) for _, words in pictures], tokens)
+        read, read_right = self._read_loss([cells(words, rows, self.reading.columns_of) for _, words in pictures])
         both = chosen + self.look_alikes.draw(recipe.others, rng)
         about = [(corpus.pages[k], corpus.forms[k]) for k in both]
         queries = self.embed_texts([query(page, form, "general", rng) for page, form in about])

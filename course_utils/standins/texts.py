@@ -63,7 +63,7 @@ def plain_words(tokenizer) -> list[str]:
 class Teacher:
     """What all-MiniLM-L6-v2 makes of general queries, of plain words put together by chance, and of every page's headings.
 
-    `texts`, `vectors` (n, 384) in the same order, and `of_page` (drawings, 384). Embedded once and kept in `folder`.
+    `texts`, `vectors` (n, 384) in the same order, and `of_page` (drawings, 384) in the order of `pages`. Embedded once and kept in `folder`.
     """
 
     def __init__(self, tokenizer, corpus: GeneralPages, folder: Path, count: int = TEACHER_TEXTS):
@@ -72,6 +72,7 @@ class Teacher:
         self.texts = [self._text(corpus, words, rng) for _ in range(count)]
         headings = [f"{page.country.name}. {'. '.join(wordings()[page.topic]['titles'])}" for page in corpus.pages]
         different = sorted(set(headings))
+        self.pages = corpus.pages
         key = hashlib.sha256(json.dumps([self.texts, different]).encode()).hexdigest()[:16]
         path = folder / f"teacher-{key}.safetensors"
         if not path.exists():
