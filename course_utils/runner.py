@@ -23,8 +23,8 @@ from course_utils.report import format_minutes, read_metrics, write_report
 
 # nbconvert's page without the scripts that it would fetch from a network
 HTML_TEMPLATE = """{% extends "lab/index.html.j2" %}
-{% block html_head_js %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"""
-NO_FORMULAS = "{% block html_head_js_mathjax %}{% endblock %}"
+{% block html_head_js %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}"""
 
 
 class ProfileValues(Protocol):
@@ -299,7 +299,7 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
 
 
 def _write_html(notebook: Path) -> None:
-    """Put the executed notebook beside itself as HTML that needs no network, formulas excepted."""
+    """Put the executed notebook beside itself as HTML that needs no network."""
     import nbformat
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
@@ -310,8 +310,7 @@ def _write_html(notebook: Path) -> None:
         content = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError, nbformat.reader.NotJSONError):
         return
-    formulas = any("$" in cell.source for cell in content.cells if cell.cell_type == "markdown")
-    exporter = HTMLExporter(raw_template=HTML_TEMPLATE if formulas else HTML_TEMPLATE + NO_FORMULAS, log=_silent_log())
+    exporter = HTMLExporter(raw_template=HTML_TEMPLATE, log=_silent_log())
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(enabled=True), enabled=True)  # progress bars as they ended
     html, _ = exporter.from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     atomic_write(notebook.with_suffix(".html"), html)

@@ -77,6 +77,10 @@ def test_a_lesson_fits_a_workshop_slot(cells):
     assert 800 <= words <= 1800
 
 
+def test_formulas_are_plain_text_which_reads_without_a_network(cells):
+    assert [cell.id for cell in cells if cell.cell_type == "markdown" and "$" in cell.source] == []
+
+
 def test_no_cell_is_a_wall_of_code(cells):
     long = {cell.id: len(cell.source.splitlines()) for cell in cells
             if cell.cell_type == "code" and len(cell.source.splitlines()) > MAX_CODE_LINES}

@@ -1,4 +1,4 @@
-"""One resumable command for both stand-ins: general pages, one training run, two checkpoints and their cards."""
+"""One resumable command for the stand-ins: general pages, three training runs, four checkpoints and their cards."""
 
 import copy
 import shutil
@@ -6,60 +6,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from datasets import load_dataset
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import Qwen3VLForConditionalGeneration
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from .. import paths
 from ..checkpoints import seal
-from ..corpus import Corpus, build_corpus
-from ..documents import build_documents
 from ..environment import quiet
-from ..evaluation import Interval, bootstrap, per_query_ndcg
-from ..files import atomic_write
-from ..splits import splits
 from .architecture import new_model
+from .cards import EMBEDDER, RERANKER, SIGLIP, SIGLIP_VARIANTS, VARIANTS, VLM, write_cards
 from .corpus import GeneralPages
 from .pretrain import Recipe, Trainer
-from .texts import Teacher, caption
+from .reranker import NO, YES, RerankerRecipe, RerankerTrainer
+from .siglip import SIDE, SiglipRecipe, SiglipTrainer, new_siglip
+from .texts import Teacher
 
 RECIPE = Recipe(strip_steps=1500, sheet_steps=1200, crop_steps=300, page_steps=900, learning_rate=1.2e-3)
-VARIANTS = 4
-VLM, EMBEDDER = "tiny-qwen3-vl", "tiny-qwen3-vl-embedding"
-
-CARD = """---
-library_name: {library}
-license: mit
----
-# {name}
-
-{what} A small model trained here, of the same class as the published one ({published}); it reads this course's pages and
-nothing else; its scores do not predict the published model's scores.
-
-- **Size**: {parameters:.1f} M parameters, stored in bfloat16; load with `dtype=float32` for training on a CPU.
-- **Trained on**: {pages:,} general pages of The World Factbook (2015), {variants} drawings each in random layouts, with
-  query wordings of their own. No page, layout or query wording of the course's train, dev and test splits was used;
-  countries and topics recur.
-- **How**: {how} The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too.
-- **Made again**: these weights come from a chain of runs. Reading was learned with earlier versions of the strips and
-  sheets, in more than an hour; then came 200 steps on sheets and 720 on whole pages as described above.
-  `course build-standins` runs all stages in one go, seeded, in about two hours on two CPU cores. It gives other weights,
-  and their scores have not been measured yet.
-- **Measured here**: {measured}
-- **Not for**: any page or any question outside this course.
-"""
-HOW = (
-    "It first learns to read: each image token names the words in its 32 x 32 pixels, on strips and sheets of headings. "
-    "Then four losses together on parts of pages and whole pages: reading, describing the page (next token), matching it "
-    "with queries among look-alikes (contrastive), and imitating where all-MiniLM-L6-v2 puts its headings. From the first step, "
-    "texts imitate that teacher too: general queries, and plain words put together by chance."
-)
+SIGLIP_RECIPE = SiglipRecipe(sheet_steps=500, page_steps=900, learning_rate=1e-3)
+RERANKER_RECIPE = RerankerRecipe(steps=500, learning_rate=6e-4)
 
 
 def save_vlm(model, processor, folder: Path) -> None:
-    """Write a Qwen3-VL in bfloat16 with its processor: a raw VLM has no modules.json."""
+    """Write a model of transformers in bfloat16 with its processor: a raw one has no modules.json."""
     shutil.rmtree(folder, ignore_errors=True)
     copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -78,76 +48,55 @@ def save_embedder(model, processor, folder: Path) -> None:
     shutil.rmtree(raw)
 
 
-def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
-    """NDCG@10 over the corpus, with its interval."""
-    options = {"convert_to_tensor": True, "batch_size": 32}
-    queries = model.encode_query(list(corpus.queries.values()), **options)
-    pages = model.encode_document(list(corpus.corpus.values()), **options)
-    return bootstrap(per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant))
+def save_reranker(model, processor, folder: Path) -> None:
+    """Write the reranker: Transformer that ends with the assistant's turn, and LogitScore of yes against no."""
+    raw = folder.with_name(f".{folder.name}")
+    save_vlm(model, processor, raw)
+    transformer = Transformer(
+        str(raw), transformer_task="any-to-any", model_kwargs={"dtype": torch.bfloat16},
+        processing_kwargs={"chat_template": {"add_generation_prompt": True}},
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    scores = LogitScore(*processor.tokenizer.convert_tokens_to_ids([YES, NO]))
+    CrossEncoder(modules=[transformer, scores], device="cpu").save_pretrained(str(folder), create_model_card=False)
+    shutil.rmtree(raw)
 
 
-def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
-    """Share of the first 100 pages whose greedy description is right to the letter."""
-    from ..facts import pages
+def build(only: tuple[str, ...] = (), tell: Callable[[str], None] = print) -> None:
+    """Train the stand-ins, or those named in `only`, into data/models and seal them; goes on where it stopped.
 
-    right = []
-    for page_id, path in list(corpus.paths.items())[:100]:
-        messages = [{"role": "user", "content": [{"type": "image", "image": path}]}]
-        inputs = processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-        )
-        said = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        wanted = processor.tokenizer(caption(pages()[page_id], table.loc[path, "form"]), add_special_tokens=False)["input_ids"]
-        right.append(float(said.tolist()[: len(wanted)] == wanted))
-    return bootstrap(right)
-
-
-def build(cards_only: bool = False, tell: Callable[[str], None] = print) -> None:
-    """Train the stand-ins into data/models (about two hours on two cores; goes on where it stopped) and seal them."""
+    The image tower and the reranker start from the raw VLM in data/models.
+    """
     quiet()
     folder = paths.BUILD / "standins"
-    if not cards_only:
-        model, processor = new_model()
-        corpus = GeneralPages(folder, VARIANTS)
-        teacher = Teacher(processor.tokenizer, corpus, folder)
-        trainer = Trainer(model, processor, corpus, teacher, RECIPE, folder)
-        for line in trainer.run():
-            tell(line)
-        trainer.close()
+    wanted = only or (EMBEDDER, SIGLIP, RERANKER)
+    corpus = GeneralPages(folder, VARIANTS)
+    model, processor = new_model()
+    teacher = Teacher(processor.tokenizer, corpus, folder)
+    if EMBEDDER in wanted or VLM in wanted:
+        _train(Trainer(model, processor, corpus, teacher, RECIPE, folder), tell)
         save_vlm(model, processor, paths.MODELS / VLM)
         save_embedder(model, processor, paths.MODELS / EMBEDDER)
+    reader, processor = _reader()
+    if SIGLIP in wanted:
+        model, its_processor = new_siglip(reader, processor.tokenizer)
+        pages = GeneralPages(folder, SIGLIP_VARIANTS, width=SIDE)
+        _train(SiglipTrainer(model, its_processor, reader, pages, teacher, SIGLIP_RECIPE, folder / "siglip"), tell)
+        save_vlm(model, its_processor, paths.MODELS / SIGLIP)
+    if RERANKER in wanted:
+        _train(RerankerTrainer(reader, processor, corpus, RERANKER_RECIPE, folder / "reranker"), tell)
+        save_reranker(reader, processor, paths.MODELS / RERANKER)
     write_cards()
     seal(paths.MODELS)
 
 
-def write_cards() -> None:
-    """Measure both stand-ins on the dev and test pages and write their model cards."""
-    documents = build_documents()
-    files = {"dev": documents.dev, "test": documents.test}
-    data = load_dataset("parquet", data_files=files)
-    corpora = {split: build_corpus(data[split]) for split in files}
-    embedder = SentenceTransformer(str(paths.MODELS / EMBEDDER), model_kwargs={"dtype": "float32"})
-    found = {split: score(embedder, corpus) for split, corpus in corpora.items()}
-    vlm = Qwen3VLForConditionalGeneration.from_pretrained(paths.MODELS / VLM, dtype=torch.float32)
-    processor = embedder[0].processor
-    said = described(vlm, processor, corpora["dev"], documents.side_table())
-    common = {"pages": len(splits().general), "variants": VARIANTS}
-    parameters = sum(p.numel() for p in vlm.parameters()) / 1e6
-    cards = {
-        VLM: common | {
-            "library": "transformers", "what": "A tiny Qwen3-VL that describes a page.",
-            "published": "`Qwen/Qwen3-VL-2B-Instruct`, `Qwen3VLForConditionalGeneration`", "parameters": parameters,
-            "how": f"{HOW} The weights are those of {EMBEDDER}, saved as a raw VLM: without pooling, with its language head.",
-            "measured": f"exact descriptions of the course's dev pages, whose layouts it never saw: {said}.",
-        },
-        EMBEDDER: common | {
-            "library": "sentence-transformers", "what": "A tiny multimodal embedding model for queries and page images.",
-            "published": "`Qwen/Qwen3-VL-Embedding-2B`: `Transformer`, `Pooling(\"lasttoken\")`, `Normalize`",
-            "parameters": sum(p.numel() for p in embedder.parameters()) / 1e6,
-            "how": HOW,
-            "measured": f"NDCG@10 on the course's test pages {found['test']}; on its dev pages {found['dev']}.",
-        },
-    }
-    for name, values in cards.items():
-        atomic_write(paths.MODELS / name / "README.md", CARD.format(name=name, **values))
+def _reader():
+    folder = paths.MODELS / VLM
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoProcessor.from_pretrained(folder)
 
+
+def _train(trainer, tell: Callable[[str], None]) -> None:
+    for line in trainer.run():
+        tell(line)
+    trainer.close()

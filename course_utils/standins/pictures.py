@@ -22,8 +22,10 @@ LEGIBLE = 6.4  # px: titles are taller than this, labels are not
 Words = list[tuple[str, tuple[float, float, float, float]]]
 
 
-def strip(corpus: GeneralPages, title_words: list[str], rng: random.Random, loose: float) -> tuple[np.ndarray, Words]:
-    """Two heading lines, 224 x 32 px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
+def strip(
+    corpus: GeneralPages, title_words: list[str], rng: random.Random, loose: float, wide: int = WIDTH
+) -> tuple[np.ndarray, Words]:
+    """Two heading lines, `wide` x 32 px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
     ink, paper = "black", "white"
     if rng.random() < loose:
         ink, paper = rng.choice((("white", rng.choice(INKS)), (rng.choice(INKS), "white")))
@@ -39,15 +41,15 @@ def strip(corpus: GeneralPages, title_words: list[str], rng: random.Random, loos
             word = phrase.pop(0) if phrase else rng.choice(title_words)
             draw.text((x, y), word, font=font, fill=ink, anchor="ls")
             width = font.getlength(word)
-            words.append((word, (x / 2, y / 2 - 8, (x + width) / 2, y / 2)))
+            words.append((word, (x * wide / 448, y / 2 - 8, (x + width) * wide / 448, y / 2)))
             x += width + font.getlength(" ")
             if loose < 0.5:
                 x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 28)
-    return np.asarray(sheet.reduce(2)), words
+    return np.asarray(sheet.reduce(2) if wide == WIDTH else sheet.resize((wide, 32), Image.Resampling.BICUBIC)), words
 
 
 def sheet(strips: list[tuple[np.ndarray, Words]], rng: random.Random) -> tuple[np.ndarray, Words]:
-    """A page full of headings, 224 x 288 px: nine strips, some sheets turned and noisy like scans."""
+    """A page full of headings, 288 px high: nine strips, some sheets turned and noisy like scans."""
     chosen = rng.sample(strips, GRID_ROWS)
     image = np.concatenate([picture for picture, _ in chosen])
     words = [(word, (x0, y0 + 32 * row, x1, y1 + 32 * row))
@@ -55,9 +57,9 @@ def sheet(strips: list[tuple[np.ndarray, Words]], rng: random.Random) -> tuple[n
     if rng.random() < TILTED:
         tilt = rng.uniform(-1.5, 1.5)
         grey = Image.fromarray(image).convert("L").rotate(tilt, Image.Resampling.BICUBIC, fillcolor=255)
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 5), (HEIGHT, WIDTH))
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 5), grey.size[::-1])
         grey = np.clip(np.asarray(grey, np.float32) * 0.9 + rng.uniform(5, 18) + noise, 0, 255).astype(np.uint8)
-        image, words = np.repeat(grey[:, :, None], 3, 2), turn(words, tilt, WIDTH, HEIGHT)
+        image, words = np.repeat(grey[:, :, None], 3, 2), turn(words, tilt, image.shape[1], HEIGHT)
     return image, words
 
 

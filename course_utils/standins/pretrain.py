@@ -57,7 +57,7 @@ class Recipe:
         return self.strip_steps + self.sheet_steps + self.crop_steps + self.page_steps
 
 
-def _flat_patches(module: Qwen3VLVisionPatchEmbed, pixels: torch.Tensor) -> torch.Tensor:
+def flat_patches(module: Qwen3VLVisionPatchEmbed, pixels: torch.Tensor) -> torch.Tensor:
     """The patch embedding as a matrix product, 5x faster to differentiate on a CPU than the convolution it equals.
 
     `pixels` is (patches, 3 * 16 * 16): one frame, since both frames of a still image are the same.
@@ -74,6 +74,12 @@ def patches(images: torch.Tensor) -> torch.Tensor:
     return blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3 * 16 * 16)
 
 
+def title_words(corpus: GeneralPages) -> list[str]:
+    """The words that headings are made of: names of countries and titles of topics."""
+    names = {w for page in corpus.pages for w in page.country.name.split()}
+    return sorted(names | {w for topic in wordings().values() for title in topic["titles"] for w in title.split()})
+
+
 class Trainer(Resumable):
     """Trains a Qwen3-VL in place."""
 
@@ -85,9 +91,7 @@ class Trainer(Resumable):
         generator = torch.Generator().manual_seed(recipe.seed)
         self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)  # ours to the teacher's
         self.reading = Reading(self.tokenizer, corpus)
-        names = {w for page in corpus.pages for w in page.country.name.split()}
-        titles = {w for topic in wordings().values() for title in topic["titles"] for w in title.split()}
-        self.title_words = sorted(names | titles)
+        self.title_words = title_words(corpus)
         table = model.get_input_embeddings().weight
         decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table] + [self.view]
         plain = [p for p in model.parameters() if p.ndim <= 1] + [self.scales]
@@ -99,7 +103,7 @@ class Trainer(Resumable):
         self.strips: list = []
         self.state["loose"] = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
         embed = model.model.visual.patch_embed
-        embed.forward = _flat_patches.__get__(embed)
+        embed.forward = flat_patches.__get__(embed)
         self.hook = model.model.visual.register_forward_hook(lambda _, __, out: setattr(self, "seen", out.pooler_output))
 
     def close(self) -> None:

@@ -1,11 +1,13 @@
 """A small SigLIP for the Router: its image tower starts from the reading tower of the small Qwen3-VL.
 
-Four losses on whole general pages: *read* as in pretraining; *match* page and query by SigLIP's own two towers, as a softmax
+Four losses, of which sheets of headings use the first: *read* as in pretraining; *match* page and query by SigLIP's own two towers, as a softmax
 over the batch and as SigLIP's sigmoid; *imitate*: page and text, each seen through the same linear layer, point where
 all-MiniLM-L6-v2 puts the page's headings and the text, and a page is nearer to its own headings than to the others'.
 That layer is thrown away: the finished model's space is nobody else's.
 """
 
+import copy
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -17,30 +19,38 @@ import torch.nn.functional as F
 from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchMerger
 
 from ..queries import query
 from .architecture import IMAGE_MEAN, IMAGE_STD
 from .corpus import GRID_ROWS, GeneralPages
-from .pictures import cells, picture
-from .pretrain import IMITATION, TEACHER_WIDTH
+from .pictures import Words, cells, picture, sheet, strip
+from .pretrain import IMITATION, TEACHER_WIDTH, title_words
 from .reading import Reading
 from .texts import LookAlikes, Teacher
 from .training import Resumable, decayed_and_not
 
 SIDE = 288
-WIDTH = 160
+WIDTH, CONTENT = 192, 160  # of which the reading tower's
 GRID = SIDE // 32
-TOWER = {"hidden_size": WIDTH, "intermediate_size": 480, "num_attention_heads": 4}
+TOWER = {"hidden_size": WIDTH, "intermediate_size": 512, "num_attention_heads": 4}
 
 
 @dataclass(frozen=True)
 class SiglipRecipe:
-    steps: int
+    """Steps on sheets of headings, then on whole pages, each with its batch size."""
+
+    sheet_steps: int
+    page_steps: int
     learning_rate: float
-    pages: int = 40
+    sheets: int = 8
+    pages: int = 32
     texts: int = 64
+    pool: int = 4000  # strips that sheets are put together from
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.sheet_steps + self.page_steps
 
 
 def new_siglip(reader, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> tuple[SiglipModel, SiglipProcessor]:
@@ -67,22 +77,51 @@ def new_siglip(reader, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> tup
     return model, SiglipProcessor(images, tokenizer)
 
 
+def _positions() -> torch.Tensor:
+    """Sines and cosines of row and column, shape (324, 32): what the reading tower gets by rotary positions."""
+    place = torch.arange(SIDE // 16).float()
+    waves = place[:, None] * (1.5 * 0.66 ** torch.arange(8))
+    waves = torch.cat([waves.sin(), waves.cos()], dim=1)
+    rows, columns = waves.repeat_interleave(len(place), 0), waves.repeat(len(place), 1)
+    return torch.cat([rows, columns], dim=1)
+
+
 @torch.no_grad()
 def _take_over(tower, reader) -> None:
-    """Copy a Qwen3-VL image tower into SigLIP's, which has no rotary positions and splits queries, keys and values."""
+    """Copy a Qwen3-VL image tower into the first dimensions of a wider SigLIP's, which has no rotary positions.
+
+    The other dimensions carry positions. Each head keeps its dimensions and gets a few more.
+    """
+    content = torch.arange(CONTENT)
+    heads = TOWER["num_attention_heads"]
+    mine, its = WIDTH // heads, CONTENT // heads
+    in_heads = torch.cat([torch.arange(its) + head * mine for head in range(heads)])
+
+    def put(target: torch.Tensor, source: torch.Tensor, *places: torch.Tensor) -> None:
+        target[torch.meshgrid(*places, indexing="ij")] = source
+
     embeddings = tower.embeddings
-    embeddings.patch_embedding.weight.copy_(reader.patch_embed.proj.weight.sum(2))
-    embeddings.patch_embedding.bias.copy_(reader.patch_embed.proj.bias)
-    embeddings.position_embedding.weight.copy_(reader.pos_embed.weight)
+    embeddings.patch_embedding.weight.zero_()
+    embeddings.patch_embedding.weight[:CONTENT] = reader.patch_embed.proj.weight.sum(2)
+    embeddings.patch_embedding.bias.zero_()
+    embeddings.patch_embedding.bias[:CONTENT] = reader.patch_embed.proj.bias
+    embeddings.position_embedding.weight[:, :CONTENT] = reader.pos_embed.weight
+    embeddings.position_embedding.weight[:, CONTENT:] = _positions()
     for layer, block in zip(tower.encoder.layers, reader.blocks, strict=True):
-        pairs = [(layer.layer_norm1, block.norm1), (layer.layer_norm2, block.norm2), (layer.self_attn.out_proj, block.attn.proj),
-                 (layer.mlp.fc1, block.mlp.linear_fc1), (layer.mlp.fc2, block.mlp.linear_fc2)]
-        for mine, its in pairs:
-            mine.load_state_dict(its.state_dict())
-        attention = layer.self_attn
-        for k, part in enumerate((attention.q_proj, attention.k_proj, attention.v_proj)):
-            part.weight.copy_(block.attn.qkv.weight.chunk(3)[k])
-            part.bias.copy_(block.attn.qkv.bias.chunk(3)[k])
+        attention, hidden = layer.self_attn, torch.arange(block.mlp.linear_fc1.out_features)
+        for norm, source in ((layer.layer_norm1, block.norm1), (layer.layer_norm2, block.norm2)):
+            put(norm.weight, source.weight, content)
+            put(norm.bias, source.bias, content)
+        for part, weight, bias in zip((attention.q_proj, attention.k_proj, attention.v_proj),
+                                      block.attn.qkv.weight.chunk(3), block.attn.qkv.bias.chunk(3), strict=True):
+            put(part.weight, weight, in_heads, content)
+            put(part.bias, bias, in_heads)
+        put(attention.out_proj.weight, block.attn.proj.weight, content, in_heads)
+        put(attention.out_proj.bias, block.attn.proj.bias, content)
+        put(layer.mlp.fc1.weight, block.mlp.linear_fc1.weight, hidden, content)
+        put(layer.mlp.fc1.bias, block.mlp.linear_fc1.bias, hidden)
+        put(layer.mlp.fc2.weight, block.mlp.linear_fc2.weight, content, hidden)
+        put(layer.mlp.fc2.bias, block.mlp.linear_fc2.bias, content)
 
 
 def _flat_patches(convolution: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
@@ -102,8 +141,7 @@ class SiglipTrainer(Resumable):
         drawing = {page.id: k for k, page in enumerate(teacher.pages)}
         self.headings = F.normalize(teacher.of_page[[drawing[page.id] for page in corpus.pages]], dim=-1)
         self.table = reader.get_input_embeddings().weight.detach().float()
-        self.merger = Qwen3VLVisionPatchMerger(reader.config.vision_config)
-        self.merger.load_state_dict(reader.model.visual.merger.state_dict())
+        self.merger = copy.deepcopy(reader.model.visual.merger)
         self.scales = nn.Parameter(torch.tensor([15.0, 10.0, 10.0]).log())  # read, match, headings
         generator = torch.Generator().manual_seed(recipe.seed)
         self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)
@@ -118,24 +156,39 @@ class SiglipTrainer(Resumable):
         del self.model.vision_model.embeddings.patch_embedding.forward
 
     def rate(self, step: int) -> float:
-        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+        paged = max(0, step - self.recipe.sheet_steps) / self.recipe.page_steps
+        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * paged)))
 
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         found = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         return F.normalize(self.model.text_model(found["input_ids"], attention_mask=found["attention_mask"]).pooler_output, dim=-1)
 
-    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
-        corpus, rng = self.corpus, random.Random(f"siglip-{self.recipe.seed}-{step}")
-        chosen = self.look_alikes.draw(self.recipe.pages, rng)
-        pictures = [picture(corpus, k, False, rng) for k in chosen]
+    def _look(self, pictures: list[tuple[np.ndarray, Words]]):
+        """What the image tower makes of pictures, unit vectors (n, 160), and the losses of seeing."""
         images = torch.from_numpy(np.stack([image for image, _ in pictures])).float() / 255
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
         out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
-        states = F.normalize(out.pooler_output, dim=-1)
-        blocks = out.last_hidden_state.reshape(len(chosen), GRID, 2, GRID, 2, WIDTH).transpose(2, 3).reshape(-1, WIDTH)
+        blocks = out.last_hidden_state[..., :CONTENT].reshape(len(pictures), GRID, 2, GRID, 2, CONTENT).transpose(2, 3)
         targets = [cells(words, GRID_ROWS, self.reading.columns_of, GRID) for _, words in pictures]
-        read, read_right = self.reading.loss(self.merger(blocks), self.table, self.scales[0].exp(), targets)
+        read, right = self.reading.loss(self.merger(blocks.reshape(-1, CONTENT)), self.table, self.scales[0].exp(), targets)
+        return F.normalize(out.pooler_output, dim=-1), {"read": read, "read_right": right}
 
+    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
+        rng = random.Random(f"siglip-{self.recipe.seed}-{step}")
+        if step < self.recipe.sheet_steps:
+            return self._look([sheet(self._strips(), rng) for _ in range(self.recipe.sheets)])[1]
+        return self._page_losses(rng)
+
+    @functools.cache
+    def _strips(self) -> list[tuple[np.ndarray, Words]]:
+        fixed = random.Random(f"siglip-strips-{self.recipe.seed}")
+        words = title_words(self.corpus)
+        return [strip(self.corpus, words, fixed, 1.0, SIDE) for _ in range(self.recipe.pool)]
+
+    def _page_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
+        corpus = self.corpus
+        chosen = self.look_alikes.draw(self.recipe.pages, rng)
+        states, seeing = self._look([picture(corpus, k, False, rng) for k in chosen])
         queries = self.embed_texts([query(corpus.pages[k], corpus.forms[k], "general", rng) for k in chosen])
         labels, cosines = torch.arange(len(chosen)), queries @ states.T
         logits = self.scales[1].exp() * cosines
@@ -150,7 +203,7 @@ class SiglipTrainer(Resumable):
         headings = self.headings[chosen]
         near = 1 - (viewed * headings).sum(1).mean()
         nearest = self.scales[2].exp().clamp(max=60) * viewed @ headings.T
-        return {"read": read, "match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate,
-                "imitate_page": IMITATION * near, "headings": F.cross_entropy(nearest, labels), "read_right": read_right,
+        return seeing | {"match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate,
+                "imitate_page": IMITATION * near, "headings": F.cross_entropy(nearest, labels),
                 "right": (logits.argmax(1) == labels).float().mean().item(),
                 "headings_right": (nearest.argmax(1) == labels).float().mean().item()}

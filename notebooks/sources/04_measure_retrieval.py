@@ -103,7 +103,7 @@ plots.gallery(test.queries[query_id], [test.image(page) for page in top], top, t
 # %% [markdown]
 # ## 2. NDCG@10 by hand
 #
-# A relevant page at rank $r$ gains $1/\log_2(r+1)$: 1 at the top, 0.63 at rank 2, 0.29 at rank 10, nothing after that. The
+# A relevant page at rank *r* gains 1/log₂(*r* + 1): 1 at the top, 0.63 at rank 2, 0.29 at rank 10, nothing after that. The
 # sum over the ten ranks is the **DCG**. Divide by the sum that a perfect ranking would have, and the **normalised** DCG
 # lies between 0 and 1. With one relevant page, a perfect ranking's sum is 1; with three, it has its pages at ranks 1, 2 and 3.
 # **Go deeper**: Järvelin and Kekäläinen (2002), *Cumulated gain-based evaluation of IR techniques*.
@@ -187,7 +187,7 @@ print(f"largest difference: {max(differences):.1e}")
 
 # %% [markdown]
 # By hand and by library, one figure: a score needs no model, only rankings and judgements. With one relevant page at rank
-# $r$, always MRR ≤ NDCG ≤ recall, since $1/r \le 1/\log_2(r+1) \le 1$: one ranking, three headlines. With several
+# *r*, always MRR ≤ NDCG ≤ recall, since 1/*r* ≤ 1/log₂(*r* + 1) ≤ 1: one ranking, three headlines. With several
 # relevant pages, the order can be any.
 #
 # ## 3. What each measure hides
@@ -363,9 +363,9 @@ if table is not None:
 # %% [markdown]
 # ### How many queries does a difference of 0.02 need?
 #
-# The interval's half width is about $1.96\,s/\sqrt{n}$, where $s$ is the spread (standard deviation) of the per-query
-# differences. To *find* a true difference $d$ four times in five, it takes $n = ((1.96 + 0.84)\,s/d)^2$ queries. Everything
-# hangs on $s$, and $s$ depends on the pair: close relatives agree on most queries, strangers on few. Are our
+# The interval's half width is about 1.96 *s*/√*n*, where *s* is the spread (standard deviation) of the per-query
+# differences. To *find* a true difference *d* four times in five, it takes *n* = ((1.96 + 0.84) *s*/*d*)² queries. Everything
+# hangs on *s*, and *s* depends on the pair: close relatives agree on most queries, strangers on few. Are our
 # 300 enough?
 
 # %%
@@ -399,7 +399,7 @@ figure
 # Now turn the formula round: what is the smallest true difference that this test set would find four times in five, for the
 # pair in `difference`?
 #
-# *Hint: solve $n = (2.8\,s/d)^2$ for $d$; `difference.std()` is $s$, `len(difference)` is $n$.*
+# *Hint: solve* n = (2.8 s/d)² *for* d; `difference.std()` *is* s, `len(difference)` *is* n.
 
 # %%
 # <solution> stub: smallest = ...

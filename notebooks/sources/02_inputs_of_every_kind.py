@@ -1,0 +1,333 @@
+# %% [markdown]
+# # 02 · Inputs of every kind
+#
+# **You will be able to**
+# - give a model the same page as an image, a path, a URL or an array, and prove that it sees the same
+# - put text and image together in a dictionary or a chat message, and embed video frames and sound
+# - recognise the inputs that are refused, and the more dangerous ones that are not
+# - use query and document prompts, and measure what a mismatch costs
+# - measure and draw the gap between texts and pages in one space
+#
+# **Time** tiny 1 min · t4 about 5 min · full about 5 min (the two on a GPU are estimates, not measured here)
+#
+# **Memory** tiny 2 GB · t4 8 GB of GPU memory · full 12 GB of GPU memory
+#
+# **Read first** lesson 01, for what a modality is
+
+# %% tags=["parameters"]
+PROFILE = "tiny"
+SEED = 0
+ROWS = 0
+
+# %%
+from course_utils.environment import device, quiet
+
+quiet()  # drops library messages that ask nothing of you
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import load_dataset
+from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
+
+from course_utils import evaluation, plots_inputs
+from course_utils.checkpoints import checkpoint
+from course_utils.checks import check, close
+from course_utils.corpus import build_corpus
+from course_utils.documents import build_documents
+from course_utils.local_server import serving
+from course_utils.profiles import SHORTEST_EDGE, load_profile
+from course_utils.runs import Run
+
+P = load_profile(PROFILE)
+run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
+
+# %% [markdown]
+# ## 1. One page, seven ways
+#
+# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows.
+
+# %%
+model = SentenceTransformer(
+    checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+)
+model[0].processing_kwargs = {
+    "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}},
+    "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames that we give, each within the budget
+}
+if P.dataset == "factbook":
+    rows = load_dataset("parquet", data_files=build_documents().dev, split="train").with_format(None)
+else:
+    rows = load_dataset(P.dataset, "eval", split="train").select(range(60))
+dev = build_corpus(rows.select(range(min(ROWS or len(rows), len(rows)))))
+query_ids, page_ids = list(dev.queries), list(dev.corpus)
+
+page = dev.image(page_ids[0]).convert("RGB")
+page
+
+# %% [markdown]
+# What a string is, the library decides by looking: an existing file with the ending of an image is an image, so is a URL with
+# such an ending, and everything else is text. Arrays with three axes are images, with channels first or last.
+#
+# `serving` puts one folder on this machine's own address, 127.0.0.1, so that there is a URL without a network. Predict:
+# which of these will differ from the PIL image?
+
+# %%
+run.folder.mkdir(parents=True, exist_ok=True)
+path = run.folder / "page.png"
+page.save(path)
+pixels = np.array(page)  # (height, width, 3), uint8
+with serving(run.folder) as address:
+    same_page = {
+        "PIL image": page,
+        "path": str(path),
+        "URL": f"{address}/page.png",
+        "numpy, channels last": pixels,
+        "numpy, channels first": pixels.transpose(2, 0, 1).copy(),
+        "torch, channels first": torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
+        "dictionary": {"image": page},
+    }
+    vectors = {form: model.encode([value], convert_to_tensor=True)[0].float().cpu() for form, value in same_page.items()}
+
+for form, vector in vectors.items():
+    difference = (vector - vectors["PIL image"]).abs().max().item()
+    run.record(f"difference/{form.replace(', ', '-').replace(' ', '-').lower()}", difference)
+    print(f"{form:>22}: shape {tuple(vector.shape)}, differs by at most {difference:.1e}")
+    assert difference <= 1e-3, f"the page as {form} is not the same page"
+
+# %% [markdown]
+# They agree. Paths and URLs are opened when they are needed, so a list of a million paths costs no memory; arrays and PIL images
+# are all in memory at once.
+#
+# ### What goes wrong without a word
+#
+# The inputs below are all accepted. Predict which of them is still the page.
+
+# %%
+silent = {
+    "floats from 0 to 1": torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255,
+    "blue first, as OpenCV gives": pixels[:, :, ::-1].copy(),
+    "a path with a typo": str(path).replace("page.png", "pgae.png"),
+}
+typo = model.encode(silent["a path with a typo"], convert_to_tensor=True).float().cpu()
+for form, value in silent.items():
+    cosine = float(model.similarity(model.encode([value]), vectors["PIL image"][None]))
+    run.record(f"cosine/{form.split(',')[0].replace(' ', '-')}", cosine)
+    print(f"{form:>28}: cosine with the page {cosine:.3f}")
+
+# %% [markdown]
+# - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a black page.
+# - OpenCV's arrays have blue first. On a page in grey it hardly shows, on a photograph it does.
+# - A path that does not exist is a *text*, and texts are welcome. Check your paths before you embed a million of them.
+
+# %% [markdown]
+# ### Exercise 1: an array that is safe
+# Write `as_pixels(array)`: it takes an image array with channels last, in floats from 0 to 1 or in whole numbers from 0
+# to 255, and returns it in `uint8`.
+#
+# *Hint: `np.issubdtype(array.dtype, np.floating)` tells floats; round before you cut to whole numbers.*
+
+# %%
+def as_pixels(array: np.ndarray) -> np.ndarray:
+    # <solution>
+    if np.issubdtype(array.dtype, np.floating):
+        array = (array * 255).round()
+    return array.astype(np.uint8)
+    # </solution>
+
+
+check("an array that is safe", [as_pixels(pixels / 255), as_pixels(pixels)], [
+    (lambda a: all(isinstance(x, np.ndarray) and x.dtype == np.uint8 for x in a), "return an array of uint8"),
+    (lambda a: close(a[1], pixels), "whole numbers are already right"),
+    (lambda a: close(a[0], pixels), "floats from 0 to 1 must come back as the pixels they were: times 255, rounded"),
+])
+
+# %% [markdown]
+# ## 2. Text and image together
+#
+# A **dictionary** names its parts. A **chat message** says who speaks, and what, in order. Inside, the library makes a message of
+# every input of this model anyway: that is how a vision-language model was taught.
+
+# %%
+title = "Exports, in billions of dollars"
+message = {"role": "user", "content": [{"type": "image", "image": page}]}
+mixed = {
+    "message, the page": [message],
+    "dictionary, page and text": {"text": title, "image": page},
+    "message, page and text": [{"role": "user", "content": [{"type": "image", "image": page}, {"type": "text", "text": title}]}],
+    "message, text and page": [{"role": "user", "content": [{"type": "text", "text": title}, {"type": "image", "image": page}]}],
+    "text alone": title,
+}
+found = {form: model.encode([value], convert_to_tensor=True)[0].float().cpu() for form, value in mixed.items()}
+for form, vector in found.items():
+    print(f"{form:>27}: cosine with the page {float(model.similarity(vector[None], vectors['PIL image'][None])):.3f}")
+run.record("difference/message", (found["message, the page"] - vectors["PIL image"]).abs().max().item())
+texts = model.encode([title], convert_to_tensor=True)
+print("what the model reads:", model[0].processor.tokenizer.decode(model.preprocess([mixed["message, text and page"]])["input_ids"][0][:12]), "…")
+
+# %% [markdown]
+# The page as a message is the page. With a text beside it, the vector moves, and the order of the parts counts, since the
+# last token looks back at both: a dictionary puts its text first. A *list* of messages is one conversation, so one input: to embed many, give a list of lists.
+#
+# ## 3. Video and sound
+#
+# A video is frames: an array with four axes. This model takes some. Here are four pages turned one after another.
+
+# %%
+turned = np.stack([np.array(dev.image(p).convert("RGB").resize((448, 576))) for p in page_ids[:4]])
+clip = {"video": {"array": turned, "video_metadata": {"fps": 1, "total_num_frames": len(turned), "frames_indices": list(range(len(turned)))}}}
+video = model.encode([clip], convert_to_tensor=True)[0].float().cpu()
+features = model.preprocess([clip])
+print("frames:", turned.shape, "| grid of patches (time, height, width):", features["video_grid_thw"].tolist())
+singles = model.encode([dev.image(p) for p in page_ids[:5]], convert_to_tensor=True).float().cpu()
+print("cosines with its pages, and with another page:", [round(c, 2) for c in model.similarity(video[None], singles)[0].tolist()])
+run.record("video/tokens", int(features["video_grid_thw"].prod()) // 4)
+
+# %% [markdown]
+# Two frames make one step in time, so four frames have two. Our small model has never seen a video: do not read much into the
+# cosines. The published one was trained on some.
+#
+# And sound? `supports("audio")` is False: there is no feature extractor. Models of the **CLAP** class have one, beside a
+# tokenizer. The one below is made on the spot, with random weights: it hears nothing, but a clip takes the very path that it
+# takes in a trained one.
+
+# %%
+print("audio:", model.supports("audio"))
+torch.manual_seed(SEED)
+small_text = {"vocab_size": 20_000, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+small_audio = {"hidden_size": 128, "patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+clap = ClapModel(ClapConfig(text_config=small_text, audio_config=small_audio, projection_dim=32))
+clap.save_pretrained(run.folder / "clap")
+ClapProcessor(
+    ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad"), AutoTokenizer.from_pretrained(checkpoint(P.embedder))
+).save_pretrained(run.folder / "clap")
+listener = SentenceTransformer(str(run.folder / "clap"), device="cpu")
+
+seconds = np.arange(48_000) / 48_000
+tones = [{"audio": {"array": np.sin(2 * np.pi * hertz * seconds).astype(np.float32), "sampling_rate": 48_000}} for hertz in (220, 440)]
+sounds = listener.encode(tones, convert_to_tensor=True)
+print(listener.modalities, "| two tones:", tuple(sounds.shape))
+run.record("audio/dimensions", sounds.shape[1])
+
+# %% [markdown]
+# One axis is sound (two axes: channels), three are an image, four a video. A sound comes with its **sampling rate**: the same
+# numbers at another rate are another sound.
+#
+# ## 4. What is refused
+#
+# An error that says what to do is worth more than a vector of nonsense. These are caught and printed.
+
+# %%
+refused = {
+    "bytes of a file": path.read_bytes(),
+    "a pathlib path": path,
+    "a raw row of datasets": {"bytes": path.read_bytes(), "path": None},
+    "sound": tones[0],
+    "a number": 3,
+}
+for what, value in refused.items():
+    try:
+        model.encode([value])
+        print(f"{what}: accepted")
+    except ValueError as error:
+        print(f"{what}: {str(error)[:150]}")
+        run.record(f"refused/{what.replace(' ', '-')}", 1)
+
+# %% [markdown]
+# ## 5. Queries, documents and prompts
+#
+# A **prompt** is a sentence put before every input of a kind, such as "Find the page that answers this question". Many models are
+# trained with one for queries and none, or another, for documents. `encode_query` and `encode_document` pick it from
+# `model.prompts`; plain `encode` picks none. For a vision-language model the prompt becomes the system message.
+#
+# Our model was trained without. What does a prompt that it never saw cost? Predict: nothing, or a tenth, or a half?
+
+# %%
+options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
+texts, documents = list(dev.queries.values()), list(dev.corpus.values())
+page_vectors = model.encode_document(documents, **options)
+query_vectors = {"none": model.encode_query(texts, **options)}
+for which, prompt in {"short": "Find the page.", "long": "Retrieve the page of a statistical yearbook that answers the question."}.items():
+    model.prompts = {"query": prompt, "document": ""}
+    query_vectors[which] = model.encode_query(texts, **options)
+model.prompts = {"query": "", "document": ""}
+scores = {name: evaluation.per_query_ndcg(q, page_vectors, query_ids, page_ids, dev.relevant) for name, q in query_vectors.items()}
+for name, values in scores.items():
+    interval, cost = evaluation.bootstrap(values, SEED), evaluation.paired_bootstrap(values, scores["none"], SEED)
+    run.record_interval(f"ndcg@10/dev/prompt-{name}", interval.mean, interval.low, interval.high)
+    run.record_interval(f"ndcg@10/cost-of-prompt/{name}", cost.mean, cost.low, cost.high)
+    print(f"{name:>6} prompt: NDCG@10 {interval}; costs {cost}")
+
+# %% [markdown]
+# The interval of the cost is paired: the same queries with and without. Whatever it came to, the lesson holds for any model:
+# **search with the prompts that it was trained with**. Look at `model.prompts` when you load a model, and save them with yours.
+#
+# ## 6. The modality gap
+#
+# `similarity` compares all of one list with all of another, by cosine. One space for texts and pages does not mean that they
+# mix in it. Draw both: the two directions in which the vectors differ most.
+
+# %%
+queries = torch.nn.functional.normalize(query_vectors["none"].float().cpu(), dim=-1)
+pages = torch.nn.functional.normalize(page_vectors.float().cpu(), dim=-1)
+cosines = model.similarity(queries, pages)
+own = torch.tensor([[page in dev.relevant[query] for page in page_ids] for query in query_ids])
+print(f"mean cosine of a query with its page {cosines[own].mean():.3f}, with another page {cosines[~own].mean():.3f}")
+print(f"mean cosine of two queries {model.similarity(queries, queries).mean():.3f}, of two pages {model.similarity(pages, pages).mean():.3f}")
+figure = plots_inputs.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
+run.figure("gap", figure, "Queries and pages in the two directions in which their vectors differ most: two clouds that overlap or lie apart.")
+figure
+
+# %% [markdown]
+# ### Exercise 2: measure the gap
+# The usual measure is the distance between the two centroids: the mean vector of the queries and that of the pages, both of
+# unit vectors ([Liang et al. 2022, Mind the gap](https://arxiv.org/abs/2203.02053)). Write `gap(a, b)`.
+#
+# *Hint: `mean(dim=0)`, then the length of the difference, `torch.linalg.norm`.*
+
+# %%
+def gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    # <solution>
+    return float(torch.linalg.norm(a.mean(dim=0) - b.mean(dim=0)))
+    # </solution>
+
+
+check("the gap", [gap(queries, pages), gap(pages, pages), gap(torch.eye(2), -torch.eye(2))], [
+    (lambda a: close(a[1], 0, 1e-6), "a cloud has no gap to itself"),
+    (lambda a: close(a[2], 2**0.5, 1e-6), "take the mean over the vectors, not over their dimensions"),
+    (lambda a: 0 < a[0] < 2, "unit vectors' centroids are less than 2 apart"),
+])
+
+# %% [markdown]
+# Is the gap a fault? Close it, and see: subtract from each kind its own centroid. Predict what that does to the score.
+
+# %%
+def centred(vectors):
+    return torch.nn.functional.normalize(vectors - vectors.mean(dim=0), dim=-1)
+
+
+distance = torch.linalg.norm(queries.mean(dim=0) - pages.mean(dim=0)).item()
+closed = torch.linalg.norm(centred(queries).mean(dim=0) - centred(pages).mean(dim=0)).item()
+scores["centred"] = evaluation.per_query_ndcg(centred(queries), centred(pages), query_ids, page_ids, dev.relevant)
+change = evaluation.paired_bootstrap(scores["none"], scores["centred"], SEED)
+run.record("gap/distance", distance)
+run.record("gap/distance/centred", closed)
+run.record_interval("ndcg@10/gain-of-centring", change.mean, change.low, change.high)
+run.record("queries", len(query_ids))
+run.save()
+print(f"distance of the centroids {distance:.3f}, centred {closed:.3f}; NDCG@10 changes by {change}")
+
+# %% [markdown]
+# Ranking asks only which page is *nearest*. A shift of all pages together changes every cosine, and few rankings. So do not
+# compare a query-page cosine with a page-page one, or take a threshold from one to the other: the gap lies between.
+
+# %% [markdown]
+# ## You have
+# - given one page in seven forms and seen the same vector, and met three inputs that go wrong without a word
+# - put text and image together, and embedded frames and tones
+# - read what the library refuses, and why
+# - measured what an unknown prompt costs
+# - drawn the modality gap, measured it, and closed it
+#
+# **Next**: lesson 03 takes the pages apart: the data that a retriever is trained on.

@@ -1,0 +1,65 @@
+"""Lesson 02: inputs of every kind."""
+
+import numpy as np
+import pytest
+from executed import assert_every_cell_ran_in_order, output_text
+
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
+
+NAME = "02_inputs_of_every_kind"
+FORMS = ("path", "url", "numpy-channels-last", "numpy-channels-first", "torch-channels-first", "dictionary", "message")
+
+
+@pytest.fixture(scope="session")
+def lesson_02(execute):
+    return execute(SOLUTIONS / f"{NAME}.ipynb")
+
+
+def test_lesson_02_runs_every_cell_and_passes_its_own_checks(lesson_02):
+    notebook, found = lesson_02
+    assert_every_cell_ran_in_order(notebook)
+    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") == 2
+    assert set(found["figures"]) == {"gap"} and found["metrics"]["queries"] == 60
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_article_the_same_page_in_every_form_gives_the_same_vector(lesson_02, form):
+    assert lesson_02[1]["metrics"][f"difference/{form}"] <= 1e-3
+
+
+def test_lesson_02_inputs_that_go_wrong_without_a_word_are_another_vector(lesson_02):
+    metrics = lesson_02[1]["metrics"]
+    assert metrics["cosine/floats-from-0-to-1"] < 0.9 and metrics["cosine/a-path-with-a-typo"] < 0.9
+
+
+def test_article_video_frames_and_sounds_are_embedded(lesson_02):
+    metrics = lesson_02[1]["metrics"]
+    assert metrics["video/tokens"] > 0 and metrics["audio/dimensions"] == 32
+
+
+def test_lesson_02_unsupported_inputs_raise_and_are_shown(lesson_02):
+    refused = {name for name in lesson_02[1]["metrics"] if name.startswith("refused/")}
+    assert len(refused) == 5 and "accepted" not in output_text(lesson_02[0])
+    assert "Modality 'audio' is not supported" in output_text(lesson_02[0])
+
+
+def test_lesson_02_an_unknown_prompt_has_a_measured_cost(lesson_02):
+    metrics = lesson_02[1]["metrics"]
+    for name in ("short", "long"):
+        cost = f"ndcg@10/cost-of-prompt/{name}"
+        assert metrics[f"{cost}/low"] <= metrics[cost] <= metrics[f"{cost}/high"]
+        assert np.isclose(metrics[cost], metrics["ndcg@10/dev/prompt-none"] - metrics[f"ndcg@10/dev/prompt-{name}"])
+    assert metrics["ndcg@10/cost-of-prompt/long"] != 0, "the prompt did not reach the model"
+
+
+def test_lesson_02_centring_closes_the_modality_gap(lesson_02):
+    metrics = lesson_02[1]["metrics"]
+    assert metrics["gap/distance/centred"] < 0.2 * metrics["gap/distance"]
+    assert metrics["ndcg@10/gain-of-centring/low"] <= metrics["ndcg@10/gain-of-centring/high"]
+
+
+def test_lesson_02_for_learners_runs_on_few_rows_with_its_exercises_blank(execute):
+    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=8)
+    assert_every_cell_ran_in_order(notebook)
+    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") == 2, "a blank stub passed its check"
+    assert found["metrics"]["queries"] == 8
