@@ -15,7 +15,10 @@ from course_utils.facts import wordings
 from course_utils.standins import pictures
 from course_utils.standins.architecture import new_model
 from course_utils.standins.corpus import GeneralPages
+from course_utils.standins.build import save_reranker, save_vlm
 from course_utils.standins.pretrain import Recipe, Trainer, patches
+from course_utils.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
+from course_utils.standins.siglip import SIDE, SiglipRecipe, SiglipTrainer, new_siglip
 from course_utils.standins.texts import LookAlikes, Teacher, plain_words
 
 RECIPE = Recipe(strip_steps=1, sheet_steps=1, crop_steps=1, page_steps=1, learning_rate=1e-3,
@@ -135,3 +138,63 @@ def test_an_altered_or_missing_checkpoint_is_named_with_what_to_do(tmp_path, mon
     shutil.rmtree(models / "tiny-qwen3-vl-embedding")
     with pytest.raises(CourseError, match="missing.*build-standins"):
         checkpoints.checkpoint("tiny-qwen3-vl-embedding")
+
+
+@pytest.mark.parametrize("stops", [[1, 3]], ids=str)
+def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpus, teacher, tmp_path, stops):
+    wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
+
+    def siglip(folder):
+        reader, processor = new_model()
+        model, its_processor = new_siglip(reader, processor.tokenizer)
+        recipe = SiglipRecipe(1, 2, 1e-3, sheets=2, pages=4, texts=4, pool=12)
+        return model, SiglipTrainer(model, its_processor, reader, wide, teacher, recipe, folder)
+
+    def reranker(folder):
+        model, processor = new_model()
+        return model, RerankerTrainer(model, processor, corpus, RerankerRecipe(3, 1e-3, pages=6, queries=5, candidates=3), folder)
+
+    for make in (siglip, reranker):
+        weights = {}
+        for way, ends in {"whole": [3], "parts": stops}.items():
+            for stop in ends:
+                model, trainer = make(tmp_path / make.__name__ / way)
+                list(trainer.run(stop_at=stop, save_every=1))
+                trainer.close()
+            weights[way] = model.state_dict()
+        fresh = make(tmp_path / "fresh")[0].state_dict()
+        assert all(torch.equal(weights["whole"][name], weights["parts"][name]) for name in fresh)
+        assert any(not torch.equal(weights["whole"][name], fresh[name]) for name in fresh)
+
+
+def test_siglip_loads_with_two_modalities_and_one_vector_for_each(corpus, tmp_path):
+    from PIL import Image
+    from sentence_transformers import SentenceTransformer
+
+    reader, processor = new_model()
+    save_vlm(*new_siglip(reader, processor.tokenizer), tmp_path / "siglip")
+    model = SentenceTransformer(str(tmp_path / "siglip"), device="cpu", model_kwargs={"dtype": "float32"})
+    assert model.modalities == ["text", "image"]
+    assert model.encode([Image.fromarray(corpus.images[0])]).shape == model.encode(["exports of Chad"]).shape == (1, 192)
+
+
+def test_the_reranker_is_trained_on_what_the_library_feeds_it(corpus, tmp_path):
+    from types import SimpleNamespace
+
+    from PIL import Image
+    from sentence_transformers import CrossEncoder
+
+    model, processor = new_model()
+    save_reranker(model, processor, tmp_path / "reranker")
+    library = CrossEncoder(str(tmp_path / "reranker"), device="cpu", model_kwargs={"dtype": "float32"})
+    pairs = [("exports of Chad", Image.fromarray(corpus.images[0])), ("exports of Chad", "a page in words")]
+    theirs = library.predict(pairs, activation_fn=torch.nn.Identity())
+
+    model = library[0].model  # the same weights, rounded to bfloat16
+    trainer = RerankerTrainer(model, processor, corpus, RerankerRecipe(1, 1e-3), tmp_path / "run")
+    with torch.no_grad():
+        out = model.model.visual(patches(torch.from_numpy(corpus.images[:1])), grid_thw=torch.tensor([[1, 18, 14]]))
+        seen = SimpleNamespace(pooler_output=out.pooler_output[None], deepstack_features=[f[None] for f in out.deepstack_features])
+        ours = [trainer.score([pair("exports of Chad", PAGE)], seen, [0]), trainer.score([pair("exports of Chad", "a page in words")], seen, [])]
+    trainer.close()
+    assert np.allclose(theirs, torch.cat(ours).numpy(), atol=1e-3)

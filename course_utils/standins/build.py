@@ -15,6 +15,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from .. import paths
 from ..checkpoints import seal
 from ..environment import quiet
+from ..errors import CourseError
 from .architecture import new_model
 from .cards import EMBEDDER, RERANKER, SIGLIP, SIGLIP_VARIANTS, VARIANTS, VLM, write_cards
 from .corpus import GeneralPages
@@ -24,8 +25,8 @@ from .siglip import SIDE, SiglipRecipe, SiglipTrainer, new_siglip
 from .texts import Teacher
 
 RECIPE = Recipe(strip_steps=1500, sheet_steps=1200, crop_steps=300, page_steps=900, learning_rate=1.2e-3)
-SIGLIP_RECIPE = SiglipRecipe(sheet_steps=500, page_steps=900, learning_rate=1e-3)
-RERANKER_RECIPE = RerankerRecipe(steps=500, learning_rate=6e-4)
+SIGLIP_RECIPE = SiglipRecipe(sheet_steps=1800, page_steps=900, learning_rate=1e-3)
+RERANKER_RECIPE = RerankerRecipe(steps=360, learning_rate=8e-4)
 
 
 def save_vlm(model, processor, folder: Path) -> None:
@@ -62,14 +63,23 @@ def save_reranker(model, processor, folder: Path) -> None:
     shutil.rmtree(raw)
 
 
-def build(only: tuple[str, ...] = (), tell: Callable[[str], None] = print) -> None:
+def build(only: tuple[str, ...] = (), cards_only: bool = False, tell: Callable[[str], None] = print) -> None:
     """Train the stand-ins, or those named in `only`, into data/models and seal them; goes on where it stopped.
 
-    The image tower and the reranker start from the raw VLM in data/models.
+    SigLIP and the reranker start from the raw VLM in data/models. Raises CourseError for an unknown name.
     """
+    known = (VLM, EMBEDDER, SIGLIP, RERANKER)
+    if unknown := set(only) - set(known):
+        raise CourseError(f"There is no stand-in {sorted(unknown)[0]!r}: name some of {', '.join(known)}.")
     quiet()
+    if not cards_only:
+        _train_all(only or known, tell)
+    write_cards()
+    seal(paths.MODELS)
+
+
+def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     folder = paths.BUILD / "standins"
-    wanted = only or (EMBEDDER, SIGLIP, RERANKER)
     corpus = GeneralPages(folder, VARIANTS)
     model, processor = new_model()
     teacher = Teacher(processor.tokenizer, corpus, folder)
@@ -86,8 +96,6 @@ def build(only: tuple[str, ...] = (), tell: Callable[[str], None] = print) -> No
     if RERANKER in wanted:
         _train(RerankerTrainer(reader, processor, corpus, RERANKER_RECIPE, folder / "reranker"), tell)
         save_reranker(reader, processor, paths.MODELS / RERANKER)
-    write_cards()
-    seal(paths.MODELS)
 
 
 def _reader():

@@ -32,9 +32,9 @@ IN_WORDS = 0.2  # share of the queries whose candidates are pages told in words
 class RerankerRecipe:
     steps: int
     learning_rate: float
-    pages: int = 40
+    pages: int = 32
     queries: int = 16
-    candidates: int = 8
+    candidates: int = 6
     seed: int = 0
 
 
