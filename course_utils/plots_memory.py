@@ -78,7 +78,8 @@ def by_batch_size(
         for (label, line), (color, marker, style) in zip(points.items(), LINES):
             known = sorted(line)
             axes.plot(known, [line[size] for size in known], color=color, marker=marker, ls=style, ms=8, lw=1.8, label=label)
-            axes.annotate(f"{line[known[-1]]:,.0f}", (known[-1], line[known[-1]]), (8, 4), textcoords="offset points")
+            axes.annotate(f"{line[known[-1]]:,.0f}", (known[-1], line[known[-1]]),
+                          (8, 4 if len(known) > 1 else -14), textcoords="offset points")  # a single point's below it
         axes.axhline(at_rest, color=OTHER, ls=":", lw=1.8, label=f"before a step: {at_rest:,.0f} {unit}")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xlim(0, sizes[-1] * 1.12)

@@ -266,7 +266,8 @@ for name, values in scores.items():
 # ## 6. The modality gap
 #
 # `similarity` compares all of one list with all of another, by cosine. One space for texts and pages does not mean that they
-# mix in it. Draw both: the two directions in which the vectors differ most.
+# mix in it. Draw both, seen from the side: across, the line from one centroid to the other; up, the widest direction at right
+# angles to it. Predict: one cloud, or two?
 
 # %%
 queries = torch.nn.functional.normalize(query_vectors["none"].float().cpu(), dim=-1)
@@ -276,7 +277,7 @@ own = torch.tensor([[page in dev.relevant[query] for page in page_ids] for query
 print(f"mean cosine of a query with its page {cosines[own].mean():.3f}, with another page {cosines[~own].mean():.3f}")
 print(f"mean cosine of two queries {model.similarity(queries, queries).mean():.3f}, of two pages {model.similarity(pages, pages).mean():.3f}")
 figure = plots_inputs.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
-run.figure("gap", figure, "Queries and pages in the two directions in which their vectors differ most: two clouds that overlap or lie apart.")
+run.figure("gap", figure, "Queries and pages along the line between their centroids: two clouds that overlap or lie apart.")
 figure
 
 # %% [markdown]
