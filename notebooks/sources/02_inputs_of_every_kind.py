@@ -110,7 +110,6 @@ silent = {
     "blue first, as OpenCV gives": pixels[:, :, ::-1].copy(),
     "a path with a typo": str(path).replace("page.png", "pgae.png"),
 }
-typo = model.encode(silent["a path with a typo"], convert_to_tensor=True).float().cpu()
 for form, value in silent.items():
     cosine = float(model.similarity(model.encode([value]), vectors["PIL image"][None]))
     run.record(f"cosine/{form.split(',')[0].replace(' ', '-')}", cosine)
@@ -118,7 +117,7 @@ for form, value in silent.items():
 
 # %% [markdown]
 # - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a black page.
-# - OpenCV's arrays have blue first. On a page in grey it hardly shows, on a photograph it does.
+# - OpenCV's arrays have blue first. A model that reads letters hardly notices; one that looks at photographs does.
 # - A path that does not exist is a *text*, and texts are welcome. Check your paths before you embed a million of them.
 
 # %% [markdown]
