@@ -1,9 +1,9 @@
 """A small SigLIP for the Router: its image tower starts from the reading tower of the small Qwen3-VL.
 
-Four losses, of which sheets of headings use the first: *read* as in pretraining; *match* page and query by SigLIP's own two towers, as a softmax
-over the batch and as SigLIP's sigmoid; *imitate*: page and text, each seen through the same linear layer, point where
-all-MiniLM-L6-v2 puts the page's headings and the text, and a page is nearer to its own headings than to the others'.
-That layer is thrown away: the finished model's space is nobody else's.
+Four losses, of which sheets of headings use the first: *read* as in pretraining; *match* page and query by SigLIP's own two
+towers, as a softmax over the batch and as SigLIP's sigmoid; *imitate*: page and text, each seen through the same linear
+layer, point where all-MiniLM-L6-v2 puts the page's headings and the text; *headings*: a page is nearer to its own headings
+than to the others'. That layer is thrown away: the finished model's space is nobody else's.
 """
 
 import copy
@@ -164,7 +164,7 @@ class SiglipTrainer(Resumable):
         return F.normalize(self.model.text_model(found["input_ids"], attention_mask=found["attention_mask"]).pooler_output, dim=-1)
 
     def _look(self, pictures: list[tuple[np.ndarray, Words]]):
-        """What the image tower makes of pictures, unit vectors (n, 160), and the losses of seeing."""
+        """What the image tower makes of pictures, unit vectors (n, 192), and the losses of seeing."""
         images = torch.from_numpy(np.stack([image for image, _ in pictures])).float() / 255
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
         out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
@@ -203,7 +203,8 @@ class SiglipTrainer(Resumable):
         headings = self.headings[chosen]
         near = 1 - (viewed * headings).sum(1).mean()
         nearest = self.scales[2].exp().clamp(max=60) * viewed @ headings.T
-        return seeing | {"match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate,
-                "imitate_page": IMITATION * near, "headings": F.cross_entropy(nearest, labels),
-                "right": (logits.argmax(1) == labels).float().mean().item(),
-                "headings_right": (nearest.argmax(1) == labels).float().mean().item()}
+        right, headings_right = ((found.argmax(1) == labels).float().mean().item() for found in (logits, nearest))
+        return seeing | {
+            "match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate, "imitate_page": IMITATION * near,
+            "headings": F.cross_entropy(nearest, labels), "right": right, "headings_right": headings_right,
+        }
