@@ -194,7 +194,8 @@ def test_a_stopped_run_ends_its_kernel_and_counts_as_interrupted(tmp_path, numbe
     lesson, build = write_lesson(tmp_path / "notebooks", ENDLESS), tmp_path / "build"
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
     runner = subprocess.Popen([sys.executable, "-c", RUN_ALONE, str(lesson.path.parent), str(build)],
-                              env=environment, stderr=subprocess.PIPE, text=True)
+                              env=environment, stderr=subprocess.PIPE, text=True,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs ignore it
     mark = build / "kernel"
     until(lambda: runner.poll() is not None or (mark.exists() and mark.read_text()))
     with pytest.raises(CourseError, match=f"process {runner.pid}"):  # one build, one run at a time

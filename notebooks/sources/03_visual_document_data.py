@@ -8,7 +8,7 @@
 # - find pages that are there twice, and pages that leaked from test to train
 # - mine hard negatives, throw out the false ones, and measure whether the work was worth it
 #
-# **Time** tiny 3 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 2 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
 # **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
