@@ -8,6 +8,7 @@ from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "02_inputs_of_every_kind"
 FORMS = ("path", "url", "numpy-channels-last", "numpy-channels-first", "torch-channels-first", "dictionary", "message")
+REFUSED = ("a-grey-page-two-axes", "bytes-of-a-file", "a-pathlib-path", "a-raw-row-of-datasets", "sound", "a-number", "sound-at-another-rate")
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,12 @@ def test_article_the_same_page_in_every_form_gives_the_same_vector(lesson_02, fo
     assert lesson_02[1]["metrics"][f"difference/{form}"] <= 1e-3
 
 
+def test_lesson_02_a_dictionary_is_a_message_with_its_text_first(lesson_02):
+    notebook, found = lesson_02
+    assert found["metrics"]["difference/dictionary-and-text"] <= 1e-3
+    assert "[message, message]: (192,) | [[message], [message]]: (2, 192)" in output_text(notebook)
+
+
 def test_lesson_02_inputs_that_go_wrong_without_a_word_are_another_vector(lesson_02):
     metrics = lesson_02[1]["metrics"]
     assert metrics["cosine/floats-from-0-to-1"] < 0.9 and metrics["cosine/a-path-with-a-typo"] < 0.9
@@ -35,12 +42,13 @@ def test_lesson_02_inputs_that_go_wrong_without_a_word_are_another_vector(lesson
 def test_article_video_frames_and_sounds_are_embedded(lesson_02):
     metrics = lesson_02[1]["metrics"]
     assert metrics["video/tokens"] > 0 and metrics["audio/dimensions"] == 32
+    assert metrics["audio/two-tones"] > 1e-3, "two tones give one vector: the sound did not reach the model"
 
 
 def test_lesson_02_unsupported_inputs_raise_and_are_shown(lesson_02):
-    refused = {name for name in lesson_02[1]["metrics"] if name.startswith("refused/")}
-    assert len(refused) == 5 and "accepted" not in output_text(lesson_02[0])
-    assert "Modality 'audio' is not supported" in output_text(lesson_02[0])
+    text, refused = output_text(lesson_02[0]), {name for name in lesson_02[1]["metrics"] if name.startswith("refused/")}
+    assert refused == {f"refused/{name}" for name in REFUSED} and "accepted" not in text
+    assert "sound: Modality 'audio' is not supported" in text and "trained using a sampling rate of 48000" in text
 
 
 def test_lesson_02_an_unknown_prompt_has_a_measured_cost(lesson_02):
@@ -52,8 +60,10 @@ def test_lesson_02_an_unknown_prompt_has_a_measured_cost(lesson_02):
     assert metrics["ndcg@10/cost-of-prompt/long"] != 0, "the prompt did not reach the model"
 
 
-def test_lesson_02_centring_closes_the_modality_gap(lesson_02):
+def test_lesson_02_the_modality_gap_is_measured_against_chance_and_closed_by_centring(lesson_02):
     metrics = lesson_02[1]["metrics"]
+    assert 0 < metrics["gap/distance/shuffled/low"] <= metrics["gap/distance/shuffled"] <= metrics["gap/distance/shuffled/high"]
+    assert metrics["gap/distance"] > metrics["gap/distance/shuffled/high"]
     assert metrics["gap/distance/centred"] < 0.2 * metrics["gap/distance"]
     assert metrics["ndcg@10/gain-of-centring/low"] <= metrics["ndcg@10/gain-of-centring/high"]
 

@@ -293,7 +293,7 @@ run.record("bytes/parameter/float32", torch.tensor(0.0).element_size())
 del unset
 
 # %% [markdown]
-# Unset means *as the files are stored*, here bfloat16. That halves the memory, and on a processor without bfloat16 units it is
+# Unset means *as the files are stored*, here bfloat16; on a CPU the library warns, above. That halves the memory, and on a processor without bfloat16 units it is
 # slower; finetuning all weights in it loses small updates. So on a CPU ask for float32, on a modern GPU for bfloat16, and on a
 # T4, which has none, for float16.
 #
@@ -331,6 +331,7 @@ run.record("attention/difference", difference)
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
+reranker[0].processing_kwargs = reranker[0].processing_kwargs | {"image": {"size": size}}
 print(" > ".join(type(module).__name__ for module in reranker), "|", reranker.modalities)
 
 query, right = dev.queries[query_ids[0]], next(iter(dev.relevant[query_ids[0]]))
@@ -366,8 +367,9 @@ run.save()
 print(f"\nThe right page first among {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}")
 
 # %% [markdown]
-# Is the mixture with the query's own words above or below the right page? A model that reads only words would fall for it.
-# Lesson 09 trains rerankers like this one, and measures when they are worth their seconds.
+# Is the mixture with the query's own words above or below the right page? A model that reads only words falls for it. And is the
+# right page on top? One query is an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
+# reranker met these wordings for the first time. Lesson 09 trains rerankers, and measures when they are worth their seconds.
 #
 # **Watch out**: a score of 0.9 is not a probability until somebody has checked (*calibration*), and scores of two models do
 # not compare.

@@ -34,7 +34,7 @@ quiet()  # drops library messages that ask nothing of you
 
 import pandas as pd
 import torch
-from datasets import Dataset, Image, disable_progress_bars, load_dataset
+from datasets import Dataset, Image, disable_caching, disable_progress_bars, load_dataset
 from PIL import Image as Pillow
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
@@ -55,6 +55,7 @@ run = Run("03_visual_document_data", profile=PROFILE, seed=SEED)
 run.folder.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(SEED)
 disable_progress_bars()  # those of data sets
+disable_caching()  # so that a second run measures the same work as the first
 
 # %% [markdown]
 # ## 1. The schema
