@@ -28,9 +28,11 @@ def test_article_the_same_page_in_every_form_gives_the_same_vector(lesson_02, fo
     assert lesson_02[1]["metrics"][f"difference/{form}"] <= 1e-3
 
 
-def test_lesson_02_a_dictionary_is_a_message_with_its_text_first(lesson_02):
+def test_lesson_02_a_dictionary_keeps_the_order_of_its_parts_as_a_message_does(lesson_02):
     notebook, found = lesson_02
-    assert found["metrics"]["difference/dictionary-and-text"] <= 1e-3
+    for order in ("page-and-text", "text-and-page"):
+        assert found["metrics"][f"difference/dictionary-{order}"] <= 1e-3
+    assert found["metrics"]["difference/order-of-parts"] > 1e-3
     assert "[message, message]: (192,) | [[message], [message]]: (2, 192)" in output_text(notebook)
 
 

@@ -167,6 +167,7 @@ message = {"role": "user", "content": [{"type": "image", "image": page}]}
 mixed = {
     "message, the page": [message],
     "dictionary, page and text": {"image": page, "text": title},
+    "dictionary, text and page": {"text": title, "image": page},
     "message, page and text": [{"role": "user", "content": [{"type": "image", "image": page}, {"type": "text", "text": title}]}],
     "message, text and page": [{"role": "user", "content": [{"type": "text", "text": title}, {"type": "image", "image": page}]}],
     "text alone": title,
@@ -176,17 +177,22 @@ for form, vector in found.items():
     print(f"{form:>27}: cosine with the page {float(model.similarity(vector[None], vectors['PIL image'][None])):.3f}")
 for name, one, other in (
     ("message", found["message, the page"], vectors["PIL image"]),
-    ("dictionary-and-text", found["dictionary, page and text"], found["message, text and page"]),
+    ("dictionary-page-and-text", found["dictionary, page and text"], found["message, page and text"]),
+    ("dictionary-text-and-page", found["dictionary, text and page"], found["message, text and page"]),
 ):
     run.record(f"difference/{name}", (one - other).abs().max().item())
     assert (one - other).abs().max() <= 1e-3
-read = model.preprocess([mixed["dictionary, page and text"]])["input_ids"][0]
+moved = (found["dictionary, page and text"] - found["dictionary, text and page"]).abs().max().item()
+run.record("difference/order-of-parts", moved)
+print(f"the same dictionary in the other order differs by up to {moved:.2f}")
+read = model.preprocess([mixed["dictionary, text and page"]])["input_ids"][0]
 print("what the model reads of the dictionary:", model[0].processor.tokenizer.decode(read[:12]), "…")
 print("[message, message]:", model.encode([message, message]).shape, "| [[message], [message]]:", model.encode([[message], [message]]).shape)
 
 # %% [markdown]
 # The page as a message is the page. With a text beside it, the vector moves, and the order of the parts counts, since the
-# last token looks back at both. A dictionary puts its text first, however you wrote it; a message keeps your order.
+# last token looks back at both. A dictionary keeps the order in which you wrote it, as a message does: write all of yours in
+# one order, the one that the model was trained with.
 #
 # The last line shows a trap: a *list* of messages is one conversation, so one vector. To embed many, give a list of lists.
 #
