@@ -128,7 +128,7 @@ for form, value in silent.items():
 
 # %% [markdown]
 # - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a black page.
-# - Floats from 0 to 255 are nearly the page: they are resized without rounding. Keep to `uint8`, and it is the page.
+# - Floats from 0 to 255 are nearly the page: resizing them gives slightly other pixels. In `uint8` they are the page.
 # - OpenCV's arrays have blue first. Our model reads letters and hardly notices; do not count on that with photographs.
 # - A path that does not exist is a *text*, and texts are welcome. Check your paths before you embed a million of them.
 
@@ -149,7 +149,7 @@ def as_pixels(array: np.ndarray) -> np.ndarray:
 
 
 check("an array that is safe", as_pixels, [
-    (lambda f: f(pixels) is not None, "not done yet: put your answer in place of `...`"),
+    (lambda f: f(pixels) is not None, "give back an array: put your answer in place of `...`"),
     (lambda f: f(pixels / 255).dtype == f(pixels.astype(int)).dtype == np.uint8, "return an array of uint8"),
     (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
     (lambda f: close(f(pixels / 255 - 1e-6), pixels), "floats from 0 to 1 must come back as the pixels they were: times 255, rounded"),
@@ -350,7 +350,7 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 corner = torch.eye(3)  # three unit vectors: two make one cloud, one the other; their centroids are (½, ½, 0) and (0, 0, 1)
 check("the gap", gap, [
-    (lambda f: f(pages, pages) is not None, "not done yet: put your answer in place of `...`"),
+    (lambda f: f(pages, pages) is not None, "give back a number: put your answer in place of `...`"),
     (lambda f: close(f(pages, pages), 0), "a cloud has no gap to itself"),
     (lambda f: not close(f(corner[:2], corner[2:]), 0), "average over the vectors, not over their dimensions"),
     (lambda f: close(f(corner[:2], corner[2:]), 1.5**0.5), "the length of the difference between the centroids: the root of the sum of its squares"),
