@@ -18,7 +18,7 @@ FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 # As constraints, the pins of CUDA packages matter only to a torch that asks for them.
 REQUIREMENTS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) -c requirements.lock -e .,-r requirements.lock)
 
-.PHONY: course test lab notebooks bench lock clean distclean
+.PHONY: course test lab notebooks bench rehearse full-size lock clean distclean
 .DEFAULT_GOAL := course
 
 course: $(READY)
@@ -35,6 +35,12 @@ notebooks: $(READY)
 
 bench: $(READY)
 	$(BIN)/course bench $(ARGS)
+
+rehearse: $(READY)
+	$(BIN)/course rehearse $(ARGS)
+
+full-size: $(READY)
+	$(BIN)/course full-size $(ARGS)
 
 $(READY):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module was not found." \

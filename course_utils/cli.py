@@ -37,10 +37,10 @@ def main() -> None:
 def _profile(name: str) -> Any:
     """The profile of that name; another name is a wrong command."""
     from course_utils.lessons import UsageError
-    from course_utils.profiles import load_profile
+    from course_utils.profiles import find_profile
 
     try:
-        return load_profile(name)
+        return find_profile(name)
     except CourseError as error:
         raise UsageError(str(error)) from error
 
@@ -120,6 +120,31 @@ def bench(rows: int, pages: int, small: int, seed: int) -> None:
     bench(rows, pages, small, seed, click.echo)
 
 
+@main.command("full-size")
+def full_size() -> None:
+    """Train the 2B model's true configuration, random weights, for a step on this CPU; say what fits which GPU."""
+    from course_utils.full_size import full_size
+
+    click.echo(f"Record: {full_size(paths.BUILD, click.echo)}")
+
+
+@main.command()
+@click.argument("lessons", nargs=-1, metavar="[NN]...")
+@click.option("--profile", "names", multiple=True, type=click.Choice(["t4", "full"]), help="Only this profile. [default: both]")
+@click.option("--rows", default=8, show_default=True, help="ROWS of every lesson.")
+def rehearse(lessons: tuple[str, ...], names: tuple[str, ...], rows: int) -> None:
+    """Run lessons in t4 and full, on a small hub of our own: the published names, widths and calls, one layer each."""
+    from course_utils.lessons import find_lessons
+    from course_utils.rehearsal.run import rehearse
+
+    chosen = find_lessons(paths.SOLUTIONS, lessons)
+    results = rehearse(chosen, [_profile(name) for name in names or ("t4", "full")], rows=rows, say=click.echo)
+    failed = [f"{result.lesson[:2]} {result.profile}" for result in results if result.problems]
+    if failed:
+        raise CourseError(f"Not as it should be: {', '.join(failed)}. The notebooks and the hub's log are in {paths.BUILD / 'rehearsal'}.")
+    click.echo(f"All as it should be: {len(results)} runs, {sum(result.minutes for result in results):.0f} minutes.")
+
+
 @main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail if a notebook differs from its source.")
 def notebooks(check: bool) -> None:
@@ -148,7 +173,7 @@ def build_pages() -> None:
 @click.argument("names", nargs=-1)
 @click.option("--cards-only", is_flag=True, help="Only measure again and rewrite the model cards.")
 def build_standins(names: tuple[str, ...], cards_only: bool) -> None:
-    """Train the stand-in checkpoints again, or those named (three hours on two cores in all; goes on where it stopped)."""
+    """Train the stand-in checkpoints again, or those named (three to four hours on two cores in all; goes on where it stopped)."""
     from course_utils.standins.build import build
 
     build(names, cards_only, click.echo)

@@ -13,10 +13,12 @@ from pathlib import Path
 NOISE = (
     ("transformers.image_utils", "Image decoding with `torchvision` is deprecated"),  # torchvision is pinned
     ("transformers.trainer_utils", "The tokenizer has new PAD/BOS/EOS tokens"),  # only generation would use them
+    ("transformers.configuration_utils", "must be `None` or an integer within the vocabulary"),  # defaults of SiglipTextConfig
 )
 WARNINGS = (
     "IProgress not found",  # progress bars are text without ipywidgets
     "'pin_memory' argument is set as true",  # has no effect without a GPU
+    "`is_gradient_checkpointing` is deprecated",  # peft asks transformers by the old name
 )
 
 PACKAGES = ("sentence-transformers", "transformers", "torch", "torchvision", "datasets", "accelerate", "peft", "numpy")
@@ -42,6 +44,7 @@ def quiet() -> None:
     bars stay. Calling it twice changes nothing.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # of data sets, counted on another machine than the Hub
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(message))

@@ -44,6 +44,12 @@ class Lesson:
         heading = re.match(r"#\s+(.+)", next((cell["source"] for cell in self.cells()), ""))
         return heading.group(1).strip() if heading else self.name.replace("_", " ")
 
+    def minutes(self, profile: str) -> float | None:
+        """The minutes that the first cell gives for a profile; None where it gives none."""
+        line = re.search(r"^\*\*Time\*\*(.*)$", next((cell["source"] for cell in self.cells()), ""), re.MULTILINE)
+        found = re.search(rf"\b{profile}\b (?:about )?([\d.]+) (min|h)", line[1]) if line else None
+        return float(found[1]) * (60 if found[2] == "h" else 1) if found else None
+
     def parameters(self) -> dict[str, Any]:
         """Names and default values in the cell tagged `parameters`."""
         for cell in self.cells():

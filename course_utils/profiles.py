@@ -1,7 +1,8 @@
 """Three sets of values for the same cells: `tiny` (two CPU cores), `t4` (16 GB GPU), `full` (80 GB GPU)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from .environment import device
 from .errors import CourseError
 
 
@@ -54,7 +55,7 @@ PROFILES = {
             dataset="factbook", train_rows=1984, negatives=1, batch_size=32, mini_batch_size=32, eval_batch_size=32,
             epochs=1, learning_rate=5e-4, word_rates={r"embed_tokens": 2e-3}, warmup=0.1,
             bf16=False, fp16=False, lora=False, frozen=r"\bvisual\.",
-            dimensions=(192, 128, 64, 32, 16), evaluations=2, minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "06": 6, "07": 5, "08": 2},
+            dimensions=(192, 128, 64, 32, 16), evaluations=2, minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "05": 5, "06": 6, "07": 5, "08": 2},
         ),
         Profile(
             name="t4", hardware="one 16 GB GPU", network=True,
@@ -80,8 +81,28 @@ PROFILES = {
 }
 
 
-def load_profile(name: str) -> Profile:
-    """The profile of that name. Raises CourseError, naming the three there are."""
+def find_profile(name: str) -> Profile:
+    """The profile of that name, as it is written above. Raises CourseError, naming the three there are."""
     if name not in PROFILES:
         raise CourseError(f"There is no profile {name!r}: set PROFILE to one of {', '.join(PROFILES)}.")
     return PROFILES[name]
+
+
+def load_profile(name: str) -> Profile:
+    """The profile of that name, as this machine can run it; prints a line where that changes a value.
+
+    Without a GPU, half precision and the attention kernels of GPUs give way to what every CPU has. Raises as
+    `find_profile` does.
+    """
+    profile = find_profile(name)
+    return profile if device() == "cuda" else _on_a_cpu(profile)
+
+
+def _on_a_cpu(profile: Profile) -> Profile:
+    wanted = {"dtype": "float32", "bf16": False, "fp16": False,
+              "attention": profile.attention if profile.attention in ("sdpa", "eager") else "sdpa"}
+    changed = {field: value for field, value in wanted.items() if value != getattr(profile, field)}
+    if changed:
+        values = ", ".join(f"{field} = {value!r} instead of {getattr(profile, field)!r}" for field, value in changed.items())
+        print(f"There is no GPU here, so profile {profile.name} runs on the CPU, and slowly: {values}.")
+    return replace(profile, **changed)

@@ -19,7 +19,7 @@ from .checkpoints import fingerprint
 from .documents import cache_key
 from .errors import CourseError
 from .files import atomic_write
-from .profiles import Profile, load_profile
+from .profiles import Profile, find_profile
 
 LESSON = "07_finetune_qwen3_vl_embedding"
 FILE = "embeddings.safetensors"
@@ -80,7 +80,7 @@ def finetuned(profile: Profile | str = "tiny") -> Finetuned:
     A file that is damaged, or was made with another checkpoint or other pages, does not count. Raises
     CourseError where none is left.
     """
-    profile = load_profile(profile) if isinstance(profile, str) else profile
+    profile = find_profile(profile) if isinstance(profile, str) else profile
     own = paths.BUILD / LESSON / FILE
     if _problem(*_read(own), profile) is None:
         model = own.parent / "model"

@@ -7,14 +7,17 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from . import paths
 from .checkpoints import HASHES, checkpoint
+from .downloads import Download, cache_folder, downloads
 from .environment import cores, memory_gb
 from .errors import CourseError
-from .profiles import Profile, load_profile
+from .lessons import find_lessons
+from .profiles import Profile, find_profile
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HUB_SECONDS = 3.0
@@ -31,6 +34,7 @@ class Needs:
 
 NEEDS = {"tiny": Needs(1, 8), "t4": Needs(30, 16, 16), "full": Needs(60, 64, 80)}
 SLACK = 0.9  # a machine sold with 8 GB reports a little less
+LINE = 100e6  # bits a second
 LEAST_MEMORY = 4.0  # the hungriest lesson in `tiny`
 
 
@@ -50,11 +54,15 @@ class Finding:
 
 def check_setup(profile: str = "tiny") -> list[Finding]:
     """Every check, in the order to mend them. No check raises, and none waits for a network for long."""
-    values = load_profile(profile)
+    values = find_profile(profile)
     checks = {
         "Python": _python, "packages": _packages, "disk": _disk, "memory": _memory, "cores": _cores, "device": _device,
         "checkpoints": _checkpoints, "results": _results, "pages": _pages, "hub": _hub, "profile": _profile,
     }
+    if values.network:
+        found = cache(lambda: downloads(values, ask=_online()))  # asked once, for all three
+        more = {"download": _download, "room": _room, "minutes": _minutes}
+        checks |= {name: lambda profile, check=check: check(profile, found()) for name, check in more.items()}
     return [_guarded(name, check, values) for name, check in checks.items()]
 
 
@@ -256,6 +264,36 @@ def _hub(profile: Profile) -> tuple[str, ...]:
     return WARN, text, f"{mend}, or: course run --profile tiny"
 
 
+def _download(profile: Profile, found: list[Download]) -> tuple[str, ...]:
+    left, size = (sum(getattr(one, name) for one in found) / 1e9 for name in ("left", "size"))
+    return OK, "\n".join([f"{left:.1f} GB to fetch, of {size:.1f} GB", *(f"{'':19}{one}" for one in found)])
+
+
+def _room(profile: Profile, found: list[Download]) -> tuple[str, ...]:
+    unpacked = next(one for one in found if one.name == profile.dataset)
+    needed = (sum(one.left for one in found) + (unpacked.size if unpacked.left else 0)) / 1e9
+    free = shutil.disk_usage(_existing(cache_folder())).free / 1e9
+    place = str(cache_folder()).replace(str(Path.home()), "~")
+    text = f"{needed:.1f} GB to be written to {place} (computed: what is to fetch, and the data once more, unpacked); {free:.1f} GB free"
+    if free < needed:
+        return FAIL, text, "make room, or set HF_HOME to a folder on a larger disk"
+    return OK, text
+
+
+def _minutes(profile: Profile, found: list[Download]) -> tuple[str, ...]:
+    left = sum(one.left for one in found)
+    lessons = {lesson.number: lesson.minutes(profile.name) for lesson in find_lessons(paths.NOTEBOOKS)}
+    known = [f"{number}: {minutes:g}" for number, minutes in lessons.items() if minutes]
+    fetching = f"about {left * 8 / LINE / 60:.0f} to fetch at {LINE / 1e6:.0f} Mbit/s (computed)"
+    return OK, f"{fetching}; of the lessons (estimates, neither measured here nor published) {', '.join(known)}"
+
+
+def _online() -> bool:
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE and hub_answers()
+
+
 def _profile(profile: Profile) -> tuple[str, ...]:
     name = recommended_profile()
-    return OK, f"{name} is the one for this machine: {load_profile(name).hardware}"
+    return OK, f"{name} is the one for this machine: {find_profile(name).hardware}"

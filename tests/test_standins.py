@@ -18,7 +18,7 @@ from course_utils.standins.corpus import GeneralPages
 from course_utils.standins.build import save_reranker, save_vlm
 from course_utils.standins.pretrain import Recipe, Trainer, patches
 from course_utils.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
-from course_utils.standins.siglip import SIDE, SiglipRecipe, SiglipTrainer, new_siglip
+from course_utils.standins.siglip import SIDE, Rotary, SiglipRecipe, SiglipTrainer, new_siglip
 from course_utils.standins.texts import LookAlikes, Teacher, plain_words
 
 RECIPE = Recipe(strip_steps=1, sheet_steps=1, crop_steps=1, page_steps=1, learning_rate=1e-3,
@@ -147,7 +147,7 @@ def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpu
     def siglip(folder):
         reader, processor = new_model()
         model, its_processor = new_siglip(reader, processor.tokenizer)
-        recipe = SiglipRecipe(1, 2, 1e-3, sheets=2, pages=4, texts=4, pool=12)
+        recipe = SiglipRecipe(3, 1e-3, sheets=2, pages=4, texts=4, pool=12)
         return model, SiglipTrainer(model, its_processor, reader, wide, teacher, recipe, folder)
 
     def reranker(folder):
@@ -165,6 +165,41 @@ def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpu
         fresh = make(tmp_path / "fresh")[0].state_dict()
         assert all(torch.equal(weights["whole"][name], weights["parts"][name]) for name in fresh)
         assert any(not torch.equal(weights["whole"][name], fresh[name]) for name in fresh)
+
+
+def test_rotary_positions_tell_how_far_apart_patches_are_and_go_without_trace():
+    reader, processor = new_model()
+    tower = new_siglip(reader, processor.tokenizer)[0].vision_model
+    query, key = (getattr(tower.encoder.layers[0].self_attn, name) for name in ("q_proj", "k_proj"))
+    same = torch.randn(1, query.in_features, generator=torch.Generator().manual_seed(0)).expand(1, (SIDE // 16) ** 2, -1)
+
+    def products():
+        return (query(same).unflatten(-1, (4, -1))[0, :, 0] @ key(same).unflatten(-1, (4, -1))[0, :, 0].T).detach()
+
+    plain, rotary = products(), Rotary(tower)
+    turned, row = products(), SIDE // 16
+    torch.testing.assert_close(turned[0, 3 * row + 2], turned[4 * row + 5, 7 * row + 7])
+    assert (turned[0, 3 * row + 2] - turned[0, 2 * row + 3]).abs() > 1e-4 and (turned - plain).abs().max() > 1e-3
+    rotary.strength = 0.0
+    assert torch.equal(products(), plain)
+    rotary.close()
+    assert torch.equal(products(), plain) and "forward" not in vars(query)
+
+
+def test_a_second_training_takes_over_all_that_the_first_learned(corpus, teacher, tmp_path):
+    wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
+    reader, processor = new_model()
+
+    def trainer(seed, folder):
+        model, its_processor = new_siglip(reader, processor.tokenizer, seed)
+        recipe = SiglipRecipe(2, 1e-3, sheets=2, pages=4, texts=4, pool=12, turned=0, upright=0, seed=seed)
+        return SiglipTrainer(model, its_processor, reader, wide, teacher, recipe, folder)
+
+    first, second = trainer(0, tmp_path / "first"), trainer(1, tmp_path / "second")
+    list(first.run())
+    assert not torch.equal(first.view, second.view)
+    second.take_over(first)
+    assert all(torch.equal(parameter, second.parameters[name]) for name, parameter in first.parameters.items())
 
 
 def test_siglip_loads_with_two_modalities_and_one_vector_for_each(corpus, tmp_path):

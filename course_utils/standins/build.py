@@ -25,7 +25,10 @@ from .siglip import SIDE, SiglipRecipe, SiglipTrainer, new_siglip
 from .texts import Teacher
 
 RECIPE = Recipe(strip_steps=1500, sheet_steps=1200, crop_steps=300, page_steps=900, learning_rate=1.2e-3)
-SIGLIP_RECIPE = SiglipRecipe(sheet_steps=1800, page_steps=900, learning_rate=1e-3)
+SIGLIP_RECIPES = (
+    SiglipRecipe(steps=2200, learning_rate=1e-3),
+    SiglipRecipe(steps=850, learning_rate=6e-4, pages=30, sheets=2, turned=0, upright=0, seed=7),
+)
 RERANKER_RECIPE = RerankerRecipe(steps=360, learning_rate=8e-4)
 
 
@@ -82,7 +85,7 @@ def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     folder = paths.BUILD / "standins"
     corpus = GeneralPages(folder, VARIANTS)
     model, processor = new_model()
-    teacher = Teacher(processor.tokenizer, corpus, folder)
+    teacher = Teacher(processor.tokenizer, corpus, folder) if set(wanted) - {RERANKER} else None
     if EMBEDDER in wanted or VLM in wanted:
         _train(Trainer(model, processor, corpus, teacher, RECIPE, folder), tell)
         save_vlm(model, processor, paths.MODELS / VLM)
@@ -91,7 +94,12 @@ def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     if SIGLIP in wanted:
         model, its_processor = new_siglip(reader, processor.tokenizer)
         pages = GeneralPages(folder, SIGLIP_VARIANTS, width=SIDE)
-        _train(SiglipTrainer(model, its_processor, reader, pages, teacher, SIGLIP_RECIPE, folder / "siglip"), tell)
+        before = None
+        for part, recipe in enumerate(SIGLIP_RECIPES, start=1):
+            trainer = SiglipTrainer(model, its_processor, reader, pages, teacher, recipe, folder / f"siglip-{part}")
+            if before:
+                trainer.take_over(before)
+            _train(before := trainer, tell)
         save_vlm(model, its_processor, paths.MODELS / SIGLIP)
     if RERANKER in wanted:
         _train(RerankerTrainer(reader, processor, corpus, RERANKER_RECIPE, folder / "reranker"), tell)

@@ -44,8 +44,8 @@ HOW = (
 )
 CHAIN = (
     "these weights come from a chain of runs. Reading was learned with earlier versions of the strips and sheets, in more than "
-    "an hour; then came 200 steps on sheets and 720 on whole pages as described above. `course build-standins` runs all stages "
-    "in one go, seeded, in about two hours on two CPU cores. It gives other weights, and their scores have not been measured yet."
+    "an hour; then came 200 steps on sheets and 720 on whole pages as described above. `course build-standins` runs all their "
+    "stages in one go, seeded, in about two hours on two CPU cores. It gives other weights, and their scores have not been measured yet."
 )
 COMMAND = "`course build-standins {name}`, seeded, in about {minutes} minutes on two CPU cores; another processor gives other bytes."
 
@@ -127,10 +127,11 @@ def _siglip(data, corpora, table) -> dict:
     return {
         "library": "transformers", "what": "A tiny SigLIP with an image tower and a text tower.", "variants": SIGLIP_VARIANTS,
         "published": "`google/siglip2-base-patch16-224`, `SiglipModel`", "parameters": _millions(model),
-        "how": f"The image tower starts from that of {VLM}, the words from its word table. On sheets of headings, then on whole "
-               "pages, it learns to read, to match pages with queries among look-alikes, and to imitate where all-MiniLM-L6-v2 "
-               "(Apache 2.0) puts headings and texts, seen through a linear layer that is thrown away.",
-        "again": COMMAND.format(name=SIGLIP, minutes=40), "measured": f"with its own two towers: {_both(model, corpora)}",
+        "how": f"The image tower starts from that of {VLM}, the words from its word table; the rotary positions, which SigLIP does "
+               "not have, are turned down during training. It learns to read sheets of headings and whole pages, to match pages "
+               "with queries among look-alikes, and to tell pages' headings and texts apart as all-MiniLM-L6-v2 (Apache 2.0) does, "
+               "seen through a linear layer that is thrown away.",
+        "again": COMMAND.format(name=SIGLIP, minutes=100) + " Its second part stopped once, and went on with fewer steps to come.", "measured": f"with its own two towers: {_both(model, corpora)}",
     }
 
 

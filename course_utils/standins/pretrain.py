@@ -10,7 +10,6 @@ Four losses, of which each stage uses some:
   or that page's headings. This is where the small model gets to know words that it is never asked about.
 """
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +221,4 @@ class Trainer(Resumable):
 
     def rate(self, step: int) -> float:
         """A share of the learning rate: rising at first, falling as half a cosine while there are pages in the batches."""
-        recipe = self.recipe
-        paged = max(0, step - recipe.strip_steps - recipe.sheet_steps) / (recipe.crop_steps + recipe.page_steps)
-        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * paged)))
+        return self.rising_and_falling(step, begin=self.recipe.strip_steps + self.recipe.sheet_steps)

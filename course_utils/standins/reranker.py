@@ -5,7 +5,6 @@ Each query is put to its own page and to look-alikes of it; the score is the yes
 pair. Some candidates are pages told in words. The image tower is not trained.
 """
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +60,7 @@ class RerankerTrainer(Resumable):
         del self.model.model.visual.patch_embed.forward
 
     def rate(self, step: int) -> float:
-        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+        return self.rising_and_falling(step)
 
     def score(self, pairs: list[str], seen: SimpleNamespace, shown: list[int]) -> torch.Tensor:
         """Yes minus no for each pair, shape (pairs,); `shown` are the rows of `seen` that the pairs show, in their order."""

@@ -1,14 +1,16 @@
 """A small SigLIP for the Router: its image tower starts from the reading tower of the small Qwen3-VL.
 
-Four losses, of which sheets of headings use the first: *read* as in pretraining; *match* page and query by SigLIP's own two
-towers, as a softmax over the batch and as SigLIP's sigmoid; *imitate*: page and text, each seen through the same linear
-layer, point where all-MiniLM-L6-v2 puts the page's headings and the text; *headings*: a page is nearer to its own headings
-than to the others'. That layer is thrown away: the finished model's space is nobody else's.
+That tower knows places by rotary positions, which SigLIP does not have. Training begins with them and turns them down
+step by step, so that learned positions take over, and reading is never lost.
+
+Four losses: *read* as in pretraining, on pages and on sheets of headings; *match* page and query by SigLIP's own two
+towers, as a softmax over the batch and as SigLIP's sigmoid; *imitate*: text, seen through a linear layer, points where
+all-MiniLM-L6-v2 puts it; *headings*: through the same layer, a page is nearer to the point of its own headings than to
+those of all other pages. That layer is thrown away: the finished model's space is nobody else's.
 """
 
 import copy
 import functools
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +39,17 @@ TOWER = {"hidden_size": WIDTH, "intermediate_size": 512, "num_attention_heads": 
 
 @dataclass(frozen=True)
 class SiglipRecipe:
-    """Steps on sheets of headings, then on whole pages, each with its batch size."""
+    """Steps, and what is in the batch of each: whole pages, sheets of headings, texts of the teacher."""
 
-    sheet_steps: int
-    page_steps: int
+    steps: int
     learning_rate: float
+    pages: int = 24
     sheets: int = 8
-    pages: int = 32
     texts: int = 64
     pool: int = 4000  # strips that sheets are put together from
+    turned: float = 0.1  # share of the steps with full rotary positions
+    upright: float = 0.6  # share of the steps after which there are none
     seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        return self.sheet_steps + self.page_steps
 
 
 def new_siglip(reader, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> tuple[SiglipModel, SiglipProcessor]:
@@ -124,6 +123,38 @@ def _take_over(tower, reader) -> None:
         put(layer.mlp.fc2.bias, block.mlp.linear_fc2.bias, content)
 
 
+class Rotary:
+    """The reading tower's rotary positions for a SigLIP image tower, with `strength` from 1 to 0 (none).
+
+    Stands in for `forward` of the projections to queries and keys, whose outputs it turns.
+    """
+
+    def __init__(self, tower):
+        place = torch.arange(SIDE // 16).float()
+        waves = 10_000.0 ** (-torch.arange(10) / 10)  # Qwen3-VL: half of a head's 20 pairs for the row, half for the column
+        rows, columns = place.repeat_interleave(len(place)), place.repeat(len(place))
+        self.angles = torch.cat([rows[:, None] * waves, columns[:, None] * waves], dim=1)[:, None]  # (324, 1, 20)
+        self.strength = 1.0
+        self.parts = [part for layer in tower.encoder.layers for part in (layer.self_attn.q_proj, layer.self_attn.k_proj)]
+        for part in self.parts:
+            part.forward = functools.partial(self._turned, part)
+
+    def close(self) -> None:
+        """Give the projections back their own forward pass."""
+        for part in self.parts:
+            del part.forward
+
+    def _turned(self, part: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+        found = F.linear(states, part.weight, part.bias)
+        if not self.strength:
+            return found
+        cosines, sines = (self.strength * self.angles).cos(), (self.strength * self.angles).sin()
+        found = found.unflatten(-1, (TOWER["num_attention_heads"], -1))
+        pairs = self.angles.shape[-1]
+        first, second, rest = found[..., :pairs], found[..., pairs : 2 * pairs], found[..., 2 * pairs :]
+        return torch.cat([first * cosines - second * sines, second * cosines + first * sines, rest], dim=-1).flatten(-2)
+
+
 def _flat_patches(convolution: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
     """The patch embedding as a matrix product, faster to differentiate on a CPU than the convolution it equals."""
     n, _, h, w = images.shape
@@ -139,7 +170,8 @@ class SiglipTrainer(Resumable):
         self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
         self.reading = Reading(self.tokenizer, corpus)
         drawing = {page.id: k for k, page in enumerate(teacher.pages)}
-        self.headings = F.normalize(teacher.of_page[[drawing[page.id] for page in corpus.pages]], dim=-1)
+        of_page = teacher.of_page[[drawing[page.id] for page in corpus.pages]]
+        self.headings, self.heading_of = F.normalize(of_page, dim=-1).unique(dim=0, return_inverse=True)
         self.table = reader.get_input_embeddings().weight.detach().float()
         self.merger = copy.deepcopy(reader.model.visual.merger)
         self.scales = nn.Parameter(torch.tensor([15.0, 10.0, 10.0]).log())  # read, match, headings
@@ -150,34 +182,29 @@ class SiglipTrainer(Resumable):
         super().__init__(parameters, decayed_and_not(parameters), recipe.learning_rate, recipe.steps, folder)
         convolution = model.vision_model.embeddings.patch_embedding
         convolution.forward = _flat_patches.__get__(convolution)
+        self.rotary = Rotary(model.vision_model)
 
     def close(self) -> None:
         """Give the model back its own forward pass."""
+        self.rotary.close()
         del self.model.vision_model.embeddings.patch_embedding.forward
 
     def rate(self, step: int) -> float:
-        paged = max(0, step - self.recipe.sheet_steps) / self.recipe.page_steps
-        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * paged)))
+        return self.rising_and_falling(step, begin=self.steps // 2)
 
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         found = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         return F.normalize(self.model.text_model(found["input_ids"], attention_mask=found["attention_mask"]).pooler_output, dim=-1)
 
-    def _look(self, pictures: list[tuple[np.ndarray, Words]]):
-        """What the image tower makes of pictures, unit vectors (n, 192), and the losses of seeing."""
+    def look(self, pictures: list[tuple[np.ndarray, Words]]):
+        """What the image tower makes of pictures, unit vectors (n, 192); the loss of reading, and the share read right."""
         images = torch.from_numpy(np.stack([image for image, _ in pictures])).float() / 255
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
         out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
         blocks = out.last_hidden_state[..., :CONTENT].reshape(len(pictures), GRID, 2, GRID, 2, CONTENT).transpose(2, 3)
         targets = [cells(words, GRID_ROWS, self.reading.columns_of, GRID) for _, words in pictures]
         read, right = self.reading.loss(self.merger(blocks.reshape(-1, CONTENT)), self.table, self.scales[0].exp(), targets)
-        return F.normalize(out.pooler_output, dim=-1), {"read": read, "read_right": right}
-
-    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
-        rng = random.Random(f"siglip-{self.recipe.seed}-{step}")
-        if step < self.recipe.sheet_steps:
-            return self._look([sheet(self._strips(), rng) for _ in range(self.recipe.sheets)])[1]
-        return self._page_losses(rng)
+        return F.normalize(out.pooler_output, dim=-1), read, right
 
     @functools.cache
     def _strips(self) -> list[tuple[np.ndarray, Words]]:
@@ -185,10 +212,15 @@ class SiglipTrainer(Resumable):
         words = title_words(self.corpus)
         return [strip(self.corpus, words, fixed, 1.0, SIDE) for _ in range(self.recipe.pool)]
 
-    def _page_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
-        corpus = self.corpus
-        chosen = self.look_alikes.draw(self.recipe.pages, rng)
-        states, seeing = self._look([picture(corpus, k, False, rng) for k in chosen])
+    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
+        recipe, corpus = self.recipe, self.corpus
+        rng = random.Random(f"siglip-{recipe.seed}-{step}")
+        left = recipe.upright - step / self.steps
+        self.rotary.strength = min(1.0, left / (recipe.upright - recipe.turned)) if left > 0 else 0.0
+        chosen = self.look_alikes.draw(recipe.pages, rng)
+        pictures = [picture(corpus, k, False, rng) for k in chosen] + [sheet(self._strips(), rng) for _ in range(recipe.sheets)]
+        states, read, read_right = self.look(pictures)
+        states = states[: len(chosen)]
         queries = self.embed_texts([query(corpus.pages[k], corpus.forms[k], "general", rng) for k in chosen])
         labels, cosines = torch.arange(len(chosen)), queries @ states.T
         logits = self.scales[1].exp() * cosines
@@ -196,15 +228,15 @@ class SiglipTrainer(Resumable):
         sign = 2 * torch.eye(len(chosen)) - 1
         sigmoid = -F.logsigmoid(sign * (self.model.logit_scale.exp() * cosines.detach() + self.model.logit_bias)).sum(1).mean()
 
-        texts = rng.sample(range(len(self.teacher.texts)), self.recipe.texts)
+        texts = rng.sample(range(len(self.teacher.texts)), recipe.texts)
         ours = self.embed_texts([self.teacher.texts[k] for k in texts]) @ self.view.T
         imitate = 1 - F.cosine_similarity(ours, self.teacher.vectors[texts]).mean()
-        viewed = F.normalize(states @ self.view.T, dim=-1)
-        headings = self.headings[chosen]
-        near = 1 - (viewed * headings).sum(1).mean()
-        nearest = self.scales[2].exp().clamp(max=60) * viewed @ headings.T
-        right, headings_right = ((found.argmax(1) == labels).float().mean().item() for found in (logits, nearest))
-        return seeing | {
-            "match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate, "imitate_page": IMITATION * near,
-            "headings": F.cross_entropy(nearest, labels), "right": right, "headings_right": headings_right,
+        named = self.scales[2].exp().clamp(max=60) * states @ F.normalize(self.headings @ self.view, dim=-1).T
+        headings = self.heading_of[chosen]
+        right, headings_right = ((found.argmax(1) == wanted).float().mean().item()
+                                 for found, wanted in ((logits, labels), (named, headings)))
+        return {
+            "read": read, "match": match, "sigmoid": 0.1 * sigmoid, "imitate": IMITATION * imitate,
+            "headings": F.cross_entropy(named, headings),
+            "read_right": read_right, "right": right, "headings_right": headings_right, "rotary": self.rotary.strength,
         }

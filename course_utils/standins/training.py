@@ -1,5 +1,6 @@
 """Training that stops and goes on: steps, a checkpoint now and then, and the same weights as in one go."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,11 @@ class Resumable:
         """A share of the learning rate."""
         raise NotImplementedError
 
+    def rising_and_falling(self, step: int, begin: int = 0) -> float:
+        """A rate that rises for 60 steps and falls from `begin` to the last step as half a cosine, to 0.03."""
+        fallen = max(0, step - begin) / (self.steps - begin)
+        return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * fallen)))
+
     def run(self, stop_at: int | None = None, save_every: int = 150, watch: Callable | None = None) -> Iterator[str]:
         """Train to the last step (or `stop_at`), going on from the newest checkpoint; yields lines of figures."""
         self.load()
@@ -68,6 +74,12 @@ class Resumable:
         temporary = self.folder / "training.partial"
         save_file(tensors, temporary)
         temporary.replace(self.folder / "training.safetensors")
+
+    def take_over(self, other: "Resumable") -> None:
+        """Start with the weights of another training of the same parameters."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(other.parameters[name])
 
     def load(self) -> None:
         """Go on from the newest checkpoint, if there is one."""

@@ -65,7 +65,7 @@ for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 size = {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}  # areas in pixels
 model = SentenceTransformer(name, device=device(), model_kwargs=kwargs)
-model[0].processing_kwargs = {"image": {"size": size}}
+model[0].processing_kwargs |= {"image": {"size": size}}
 print("dimensions:", model.get_embedding_dimension())
 
 # %% [markdown]
@@ -80,7 +80,8 @@ print("dimensions:", model.get_embedding_dimension())
 if P.dataset == "factbook":
     rows = load_dataset("parquet", data_files=build_documents().dev, split="train").with_format(None)
 else:
-    rows = load_dataset(P.dataset, "eval", split="train").select(range(60))
+    rows = load_dataset(P.dataset, "eval", split="train")
+    rows = rows.select(range(min(60, len(rows))))
 dev = build_corpus(rows.select(range(min(ROWS or len(rows), len(rows)))))
 query_ids, page_ids = list(dev.queries), list(dev.corpus)
 
@@ -107,7 +108,7 @@ raw_name = checkpoint(P.raw_vlm)
 if PROFILE == "tiny":
     print("modules.json there:", (Path(raw_name) / "modules.json").exists())
 raw = SentenceTransformer(raw_name, device=device(), model_kwargs=kwargs)
-raw[0].processing_kwargs = {"image": {"size": size}}
+raw[0].processing_kwargs |= {"image": {"size": size}}
 for which, loaded in {"embedding model": model, "raw VLM": raw}.items():
     print(f"{which:>16}:", " > ".join(type(module).__name__ for module in loaded), "| pooling:", loaded[1].pooling_mode)
 

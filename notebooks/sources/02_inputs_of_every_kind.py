@@ -51,14 +51,15 @@ run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
 model = SentenceTransformer(
     checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
 )
-model[0].processing_kwargs = {
+model[0].processing_kwargs |= {
     "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}},
     "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames that we give, each within the budget
 }
 if P.dataset == "factbook":
     rows = load_dataset("parquet", data_files=build_documents().dev, split="train").with_format(None)
 else:
-    rows = load_dataset(P.dataset, "eval", split="train").select(range(60))
+    rows = load_dataset(P.dataset, "eval", split="train")
+    rows = rows.select(range(min(60, len(rows))))
 dev = build_corpus(rows.select(range(min(ROWS or len(rows), len(rows)))))
 query_ids, page_ids = list(dev.queries), list(dev.corpus)
 

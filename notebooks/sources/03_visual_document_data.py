@@ -69,7 +69,8 @@ if P.dataset == "factbook":
     data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(None)
     train_data, dev_data = data["train"], data["dev"]
 else:  # images are written to files once, so that the cells below can speak of paths
-    train_data = load_dataset(P.dataset, "train", split="train").shuffle(seed=SEED).select(range(256 + 60))
+    train_data = load_dataset(P.dataset, "train", split="train").shuffle(seed=SEED)
+    train_data = train_data.select(range(min(256 + 60, len(train_data))))
 
     def to_paths(row, index):
         for column in [name for name in row if name != "query"]:
@@ -79,7 +80,7 @@ else:  # images are written to files once, so that the cells below can speak of 
         return row
 
     train_data = Dataset.from_list([to_paths(row, index) for index, row in enumerate(train_data)])
-    train_data, dev_data = train_data.train_test_split(60, seed=SEED, shuffle=False).values()
+    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED, shuffle=False).values()
 rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 256, len(train_data))))
 dev = build_corpus(dev_data)
 print(rows)
@@ -101,7 +102,7 @@ def load_model(frozen=""):
     model = SentenceTransformer(
         checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
     )
-    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    model[0].processing_kwargs |= {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (frozen and re.search(frozen, name)))
     model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples

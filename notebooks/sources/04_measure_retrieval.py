@@ -79,7 +79,7 @@ model = SentenceTransformer(
     checkpoint(P.embedder), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
 )
 size = {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}
-model[0].processing_kwargs = {"image": {"size": size}}
+model[0].processing_kwargs |= {"image": {"size": size}}
 
 options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
 query_vectors = model.encode_query(list(test.queries.values()), **options)

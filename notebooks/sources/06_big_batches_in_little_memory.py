@@ -70,7 +70,7 @@ if P.dataset == "factbook":
     train_data, dev_data = data["train"], data["dev"]
 else:
     train_data = load_dataset(P.dataset, "train", split="train")
-    train_data, dev_data = train_data.train_test_split(60, seed=SEED).values()
+    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED).values()
 rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 256, len(train_data))))
 dev = build_corpus(dev_data)
 
@@ -80,7 +80,7 @@ def load_model(frozen=""):
     model = SentenceTransformer(
         checkpoint(P.embedder), device=DEVICE, model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
     )
-    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    model[0].processing_kwargs |= {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
     for name, parameter in model.named_parameters():
         if frozen and re.search(frozen, name):
             parameter.requires_grad_(False)

@@ -18,6 +18,7 @@ PROFILE = "tiny"
 SEED = 0
 ROWS = 0
 RESUME = False
+LORA = False
 
 # %%
 import re
@@ -28,7 +29,9 @@ from course_utils.environment import quiet
 quiet()  # drops library messages that ask nothing of you
 
 import numpy as np
+import torch
 from datasets import Image, load_dataset
+from peft import LoraConfig, PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
@@ -47,6 +50,7 @@ from course_utils.runs import Run
 
 P = load_profile(PROFILE)
 rows = ROWS or P.train_rows
+lora = LORA or P.lora
 run = Run("07_finetune_qwen3_vl_embedding", profile=PROFILE, seed=SEED)
 
 # %% [markdown]
@@ -71,7 +75,7 @@ if P.dataset == "factbook":
 else:
     train_data = load_dataset(P.dataset, "train", split="train")
     test_data = load_dataset(P.dataset, "eval", split="train")
-    train_data, dev_data = train_data.train_test_split(60, seed=SEED).values()
+    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED).values()
 print(train_data)
 
 # %% [markdown]
@@ -102,14 +106,13 @@ model = SentenceTransformer(
     model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
 )
 size = {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}
-model[0].processing_kwargs = {"image": {"size": size}}
+model[0].processing_kwargs |= {"image": {"size": size}}
 
 features = model.preprocess([first_images(test_data, 1)[0]])
 tokens = int(features["image_grid_thw"].prod() / 4)
 print(model)
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {tokens} image tokens a page")
 
-# %%
 page = first_images(test_data, 1)[0].convert("RGB")
 height, width = (int(side) * 16 for side in features["image_grid_thw"][0, 1:])
 plots.pages_row([page, page.resize((width, height))], [f"stored: {page.width}x{page.height}", f"seen: {width}x{height}"])
@@ -124,6 +127,9 @@ plots.pages_row([page, page.resize((width, height))], [f"stored: {page.width}x{p
 # copy had an id of its own, a perfect model would be punished for returning the "wrong" copy, so `build_corpus` hashes the
 # images, keeps each page once and merges the relevance judgements: `queries` (id to text), `corpus` (id to image) and
 # `relevant` (query id to the ids of all pages that answer it).
+#
+# **NDCG@10** rewards a relevant page at rank r with 1 / log2(r + 1) and looks at ten ranks only. With one relevant page a
+# query: rank 1 scores 1, rank 2 scores 0.63, rank 10 scores 0.29, rank 11 nothing.
 
 # %%
 test = build_corpus(test_data)
@@ -139,10 +145,6 @@ dev_evaluator = InformationRetrievalEvaluator(
 run.record("queries", len(test.queries))
 run.record("pages", len(test.corpus))
 print(f"{len(test.queries)} queries over {len(test.corpus)} pages; dev: {len(dev.queries)} over {len(dev.corpus)}")
-
-# %% [markdown]
-# **NDCG@10** rewards a relevant page at rank r with 1 / log2(r + 1) and looks at ten ranks only. With one relevant page a
-# query: rank 1 scores 1, rank 2 scores 0.63, rank 10 scores 0.29, rank 11 nothing.
 
 # %% [markdown]
 # ### Exercise 1: NDCG@10 of one query
@@ -266,8 +268,8 @@ check("pages in the softmax", candidates, [
 # In `tiny` the **image tower stays frozen**: the base model reads these pages well, so what is left to learn is what the queries
 # mean, and a CPU saves a third of each step. `t4` does not train it either.
 #
-# **On a GPU** `t4` trains a LoRA adapter on the text attention in fp16; `full` trains all weights in bf16 with the
-# published settings (2e-5, batch 64, 600x600 pixels).
+# **On a GPU** `t4` (or `LORA = True`, anywhere) trains a **LoRA** adapter in fp16, see section 10; `full` trains all weights in
+# bf16 with the published settings (2e-5, batch 64, 600x600 pixels).
 #
 # Predict, before you run the training: after how many steps will the dev score move?
 
@@ -276,19 +278,27 @@ chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
 train_rows = train_data.shuffle(seed=SEED).select(range(min(rows, len(train_data)))).select_columns(chosen)
 for column in chosen[1:]:
     train_rows = train_rows.cast_column(column, Image())
+
+
+def add_adapter(model):
+    """LoRA on the text side's attention: the model's weights freeze, rank-16 matrices beside them train, in float32."""
+    model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # it comes in the model's dtype: section 10 says why not in fp16
+
+
 train_rows.features
 
 # %%
 for name, parameter in model.named_parameters():
     if P.frozen and re.search(P.frozen, name):
         parameter.requires_grad_(False)
-if P.lora:
-    from peft import LoraConfig
-
-    model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+if lora:
+    add_adapter(model)
 
 steps = -(-len(train_rows) // P.batch_size) * P.epochs
-settings = f"{PROFILE}-{fingerprint(P.embedder)}-{len(train_rows)}-{SEED}"
+settings = f"{PROFILE}-{fingerprint(P.embedder)}-{len(train_rows)}-{SEED}{'-lora' * lora}"
 every = -(-steps // P.evaluations)
 folder = run.folder / "training" / settings
 args = SentenceTransformerTrainingArguments(
@@ -324,7 +334,6 @@ whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json"
 newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
-# %%
 history = trainer.state.log_history
 curve = [(0, dev_before)]
 curve += [(entry["step"], entry["eval_dev_cosine_ndcg@10"]) for entry in history if "eval_dev_cosine_ndcg@10" in entry]
@@ -466,7 +475,6 @@ model.save_pretrained(str(final), create_model_card=False)
 assert not list(final.rglob("assets/*"))
 print("saved without a card:", sorted(path.name for path in final.iterdir()))
 
-# %%
 again = SentenceTransformer(str(final), model_kwargs={"dtype": P.dtype})
 some = list(test.queries.values())[:20]
 difference = np.abs(again.encode_query(some) - model.encode_query(some)).max()
@@ -476,14 +484,90 @@ run.record("reload/difference", difference)
 results.save_embeddings(run.folder / results.FILE, P, list(test.queries), list(test.corpus), **vectors)  # for other lessons
 run.record("steps", trainer.state.global_step)
 run.save()
+del again
 print(f"largest difference after reloading: {difference:.1e}")
+
+# %% [markdown]
+# ## 10. LoRA: train an adapter, keep an adapter
+#
+# Training all 2.13 B weights in bf16 takes four times their bytes (weights, gradients, AdamW's two moments): 17 GB, and
+# activations. LoRA freezes them and trains two slim matrices beside each attention projection. `make full-size` computes
+# which GPU holds what.
+#
+# Without an adapter so far, the next cell makes one and trains it for one step, with and without **activation checkpointing**
+# under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does merging it into the weights change?
+
+# %%
+def load(name):
+    loaded = SentenceTransformer(name, model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention})
+    loaded[0].processing_kwargs = model[0].processing_kwargs
+    return loaded
+
+
+def gradients(model, columns):
+    model.zero_grad()
+    CachedMultipleNegativesRankingLoss(model, mini_batch_size=min(4, P.mini_batch_size))(columns, labels=None).backward()
+    return torch.cat([p.grad.flatten().float() for p in model.parameters() if p.requires_grad])
+
+
+if lora:
+    adapted = model
+else:
+    adapted = load(checkpoint(P.embedder)).train()
+    add_adapter(adapted)
+    batch = train_rows[:8]
+    columns = [{k: v.to(adapted.device) if torch.is_tensor(v) else v for k, v in adapted.preprocess(batch[name]).items()}
+               for name in chosen]
+    adapted[0].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
+    checkpointed = gradients(adapted, columns)
+    adapted[0].model.activation_checkpointing_disable()
+    plain = gradients(adapted, columns)
+    run.record("lora/checkpointing-difference", (plain - checkpointed).abs().max().item())
+    run.record("lora/largest-gradient", plain.abs().max().item())
+    torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-3).step()
+    print(f"gradients: largest {plain.abs().max():.1e}, with checkpointing they differ by {(plain - checkpointed).abs().max():.1e}")
+
+# %%
+adapter = run.folder / "adapter"
+shutil.rmtree(adapter, ignore_errors=True)
+adapted.save_pretrained(str(adapter), create_model_card=False)
+weights = adapter / "adapter_model.safetensors"
+assert not list(adapter.rglob("model*.safetensors")), "the frozen weights were saved, too"
+reloaded = load(str(adapter)).encode_query(some)  # one model at a time: on a small GPU there is no room for three
+merged = load(checkpoint(P.embedder))
+whole = sum(p.nbytes for p in merged.parameters())
+ways = {"reloaded": reloaded, "base": merged.encode_query(some), "adapter": adapted.encode_query(some)}
+merged[0].model = PeftModel.from_pretrained(merged[0].model, str(adapter)).merge_and_unload()  # W + BA: an ordinary model again
+ways["merged"] = merged.encode_query(some)
+largest = []
+for layer in merged[0].model.language_model.layers:
+    layer.register_forward_hook(lambda module, inputs, output: largest.append(output.abs().max().item()))
+merged.encode_document(list(test.corpus.values())[:8])
+
+print(f"{weights.name}: {weights.stat().st_size / 1e6:.2f} MB, {weights.stat().st_size / whole:.1%} of the model's {whole / 1e6:.0f} MB")
+run.record("lora/bytes", weights.stat().st_size)
+run.record("lora/model-bytes", whole)
+for name in ("base", "reloaded", "merged"):
+    run.record(f"lora/difference/{name}", np.abs(ways[name].astype(float) - ways["adapter"]).max())
+    print(f"{name:>9}: vectors differ from the adapter's by at most {run.metrics[f'lora/difference/{name}']:.1e}")
+run.record("lora/largest-activation", max(largest))
+run.save()
+print(f"largest activation between layers: {max(largest):.0f}, fp16 ends at {torch.finfo(torch.float16).max:,.0f}")
+
+# %% [markdown]
+# The folder holds the adapter and the *name* of its base (`adapter_config.json`): share both. Reloaded it is identical; merged,
+# equal up to rounding. A merged model is saved whole.
+#
+# **Watch out**: a T4 is fast in fp16 only, whose numbers end at 65,504 (bf16: 3e38); see the last line. Gradients
+# below 6e-8 vanish, so `fp16=True` scales the loss up, and its scaler takes no fp16 parameters: "Attempting to unscale FP16
+# gradients." So `add_adapter` casts to float32. Reloaded in fp16, it is rounded to three digits.
 
 # %% [markdown]
 # ## You have
 # - finetuned a multimodal embedding model, and seen a query find its page among look-alikes
 # - put `CachedMultipleNegativesRankingLoss` inside `MatryoshkaLoss`: many negatives in little memory, vectors that can be cut
 # - measured NDCG@10 before and after on unseen pages, with an interval for the gain and by slice
-# - saved the model without its training pages, reloaded it, and checked that it gives the same vectors
+# - saved the model without its training pages, reloaded it, and checked that it gives the same vectors; an adapter, too
 #
 # **Next**: set `PROFILE = "full"` on a GPU and run the same cells on the published 2B model, or go on to lesson 08, which takes
 # the figures of this one apart.

@@ -1,0 +1,1 @@
+"""The published path without the published weights: a small hub on this machine, and every lesson run against it."""

@@ -1,0 +1,182 @@
+"""The 2B model's size is counted, its memory is computed, and no step is tried that would not fit."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from course_utils import full_size as fs
+from course_utils.cli import main
+from course_utils.errors import CourseError
+
+TOLERANCE = 0.25  # of the estimate, for a model so small that libraries are most of what its process holds
+NARROW = {
+    "text": {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 20_000},
+    "vision": {"depth": 2, "hidden_size": 128, "intermediate_size": 512, "num_heads": 4, "out_hidden_size": 256,
+               "patch_size": 16, "spatial_merge_size": 2, "deepstack_visual_indexes": [1]},
+}
+LORA, ALL = fs.Way("LoRA"), fs.Way("all weights")
+
+
+@pytest.fixture(scope="module")
+def true():
+    """The published architecture, counted once."""
+    return fs.architecture()
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    return fs.architecture(NARROW)
+
+
+def saved_bytes(sizes, way, side):
+    """Bytes that autograd really keeps of one page's forward pass, parameters excepted."""
+    from PIL import Image
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModel
+
+    from course_utils.checkpoints import checkpoint
+    from course_utils.profiles import SHORTEST_EDGE
+
+    model = SentenceTransformer(checkpoint("tiny-qwen3-vl-embedding"), device="cpu")
+    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": side * side}}}
+    model[0].model = AutoModel.from_config(fs.configuration(sizes), dtype=torch.bfloat16, attn_implementation="sdpa")
+    if way.trained == "LoRA":
+        from peft import LoraConfig
+
+        model.add_adapter(LoraConfig(**fs.LORA))
+        for p in model.parameters():
+            p.data = p.data.float() if p.requires_grad else p.data
+    if way.checkpointing:
+        model[0].model.activation_checkpointing_enable()
+    features = model.train().preprocess([Image.new("RGB", (side, side), "white")])
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor, so that its address is not used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(features)
+    return sum(size for address, (size, _) in kept.items() if address not in weights)
+
+
+# --- the estimate ---
+
+
+def test_the_true_configuration_has_the_published_2_billion_parameters(true):
+    assert true.parameters == pytest.approx(2.13e9, rel=0.01)
+    assert true.adapters == 28 * 16 * (2 * (2048 + 2048) + 2 * (2048 + 1024))
+
+
+def test_the_adapters_that_are_counted_are_those_that_peft_makes(narrow):
+    from peft import LoraConfig
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel.from_config(narrow.config)
+        model.add_adapter(LoraConfig(**fs.LORA))
+    assert narrow.adapters == sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+
+
+def test_need_is_weights_gradients_two_moments_and_activations(true):
+    n, adapters = true.parameters / 1e9, true.adapters / 1e9
+    bf16, master, lora = (fs.need(true, way, 324, pages=2) for way in (ALL, fs.Way("all weights", 4), LORA))
+    assert (bf16.weights, bf16.gradients, bf16.optimizer) == pytest.approx((2 * n, 2 * n, 4 * n))
+    assert (master.weights, master.gradients, master.optimizer) == pytest.approx((6 * n, 4 * n, 8 * n))
+    assert (lora.weights, lora.gradients, lora.optimizer) == pytest.approx((2 * n + 4 * adapters, 4 * adapters, 8 * adapters))
+    assert bf16.total == pytest.approx(bf16.weights + bf16.gradients + bf16.optimizer + bf16.activations + bf16.batch)
+    assert bf16.batch == pytest.approx(2 * 324 * 4 * 1536 * 4 / 1e9)
+    assert fs.need(true, fs.Way("all weights", optimizer=False), 324, 2).optimizer == 0
+
+
+@pytest.mark.parametrize("way", [LORA, ALL, fs.Way("all weights", checkpointing=True)], ids=lambda way: way.name)
+def test_the_activations_of_the_formula_are_those_that_autograd_keeps(narrow, way):
+    computed = fs.activations(narrow.config, way, image_tokens=64) * 1e9
+    if way.checkpointing:  # the layer that is computed again is not there yet
+        computed -= fs.activations(narrow.config, ALL, 64) * 1e9 / 8
+    assert saved_bytes(NARROW, way, side=256) == pytest.approx(computed, rel=TOLERANCE)
+
+
+def test_a_step_takes_what_was_estimated(narrow):
+    found = fs.measure(narrow, ALL, side=256)
+    assert found["peak_gb"] == pytest.approx(found["estimate_gb"], rel=TOLERANCE)
+    assert found["image_tokens"] == 64 and found["trained"] == found["parameters"] > 5e6
+    assert found["seconds"] > 0 and found["loss"] > 0
+
+
+# --- no step that does not fit ---
+
+
+def test_a_step_that_does_not_fit_is_refused_in_a_sentence_and_not_tried(monkeypatch, true):
+    monkeypatch.setattr(fs, "free_gb", lambda: 6.0)
+    monkeypatch.setattr(fs, "in_fresh_process", lambda *args, **kwargs: pytest.fail("it was tried"))
+    with pytest.raises(CourseError, match=r"all weights.*20\..*GB.*6\.0 GB are free.*close other programs"):
+        fs.measure(true, ALL)
+
+
+def test_a_step_that_takes_more_than_it_may_ends_with_a_sentence(monkeypatch, narrow):
+    monkeypatch.setattr(fs, "free_gb", lambda: 0.02)  # too little for the imports, even
+    monkeypatch.setattr(fs, "MARGIN", 0)
+    with pytest.raises(CourseError, match=r"all weights, 16 bits: not finished; about 1\.. GB were expected and 0\.0 GB free"):
+        fs.measure(narrow, ALL, side=256)
+
+
+def test_free_memory_is_a_plausible_number_of_gb():
+    import psutil
+
+    assert 0 < fs.free_gb() <= psutil.virtual_memory().total / 1e9
+
+
+def test_of_all_weights_the_first_way_that_fits_is_measured(monkeypatch, tmp_path, narrow):
+    tried = []
+
+    def measured(model, way, side):
+        tried.append(way)
+        if way.trained == "all weights" and way.optimizer:
+            raise CourseError("not tried")
+        return {"peak_gb": 1, "seconds": 1, "built_seconds": 1, "image_tokens": 64, "loss": 1, "way": way.name}
+
+    monkeypatch.setattr(fs, "measure", measured)
+    said = []
+    record = json.loads(fs.full_size(tmp_path, said.append, NARROW, 256).read_text())
+    assert tried == [LORA, ALL, fs.Way("all weights", checkpointing=True), fs.Way("all weights", optimizer=False)]
+    assert [found["way"] for found in record["measured"]] == [LORA.name, tried[-1].name] and len(record["refused"]) == 2
+    assert record["parameters"] == narrow.parameters and record["versions"]["torch"]
+    assert "not tried" in said
+
+
+def test_with_nothing_measured_the_command_fails_but_leaves_the_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(fs, "free_gb", lambda: 0.5)
+    monkeypatch.setattr("course_utils.paths.BUILD", tmp_path)
+    result = CliRunner().invoke(main, ["full-size"])
+    assert result.exit_code == 1 and "Nothing was measured" in result.output
+    assert "Computed: pages of 600x600 px" in result.output
+    record = json.loads((tmp_path / "full-size.json").read_text())
+    assert record["measured"] == [] and len(record["refused"]) == 4 and len(record["computed"]) == 16
+
+
+# --- the table ---
+
+
+def test_the_largest_mini_batch_fills_the_usable_memory_and_no_more():
+    needed = fs.Need(weights=4, gradients=1, optimizer=2, activations=0.5, batch=1)
+    assert fs.largest_mini_batch(needed, 16, rows=64) == int((0.9 * 16 - 8) / 0.5)
+    assert fs.largest_mini_batch(needed, 16, rows=8) == 8, "a mini-batch is not larger than the batch"
+    assert fs.largest_mini_batch(needed, 8, rows=64) == 0
+
+
+def test_a_larger_gpu_holds_no_less_and_the_profiles_fit_their_gpus(true):
+    rows = fs.gpu_table(true)
+    for row in rows:
+        sizes = list(row["mini_batch"].values())
+        assert sizes == sorted(sizes)
+    by_way = {(row["way"], row["pixels"]): row["mini_batch"] for row in rows}
+    assert by_way[LORA.name, 400 * 400][16] >= 1 and by_way[ALL.name, 600 * 600][80] >= 1
+    assert by_way[ALL.name, 400 * 400][16] == 0
+    text = "\n".join(fs.lines(rows))
+    assert "Computed" in text and all(f"{gpu} GB" in text for gpu in (16, 24, 40, 80))
