@@ -32,7 +32,7 @@ PAGE = 576  # pixels a side of the pages that are measured: 324 image tokens
 TOKEN_PIXELS, PATCHES = 32 * 32, 4  # pixels of an image token, and the patches that are merged into it
 PATCH_VALUES = 3 * 2 * 16 * 16  # colours, frames, pixels
 EXTRA_TOKENS = 10  # of a page's message: roles, start and end of the image
-LIBRARIES = 0.9  # GB of a process that has imported torch, transformers, peft and Sentence Transformers
+LIBRARIES = 1.1  # GB of a process that has imported torch and the libraries: 0.9 with torch's CPU build, 1.25 with CUDA's
 MARGIN = 1.1  # a step needs this many times its estimate to be tried
 USABLE = 0.9  # of a GPU's memory; the rest is for the CUDA context and for gaps between tensors
 GPUS = (16, 24, 40, 80)
@@ -87,7 +87,8 @@ class Way:
     @property
     def name(self) -> str:
         kind = {2: "16 bits", 4: "float32"}[self.weight_bytes]
-        return ", ".join([self.trained, kind, *["activation checkpointing"] * self.checkpointing, *["no AdamW"] * (not self.optimizer)])
+        extras = ["activation checkpointing"] * self.checkpointing + ["no AdamW"] * (not self.optimizer)
+        return ", ".join([self.trained, kind, *extras])
 
 
 # What is measured. Of the ways to train all weights, the first that fits.
@@ -116,7 +117,8 @@ def configuration(sizes: dict[str, dict[str, Any]] = TRUE) -> Any:
     third = sizes["text"]["head_dim"] // 6  # of the rotary frequencies, one part each for time, height and width
     sections = [sizes["text"]["head_dim"] // 2 - 2 * third, third, third]
     rotary = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": sections, "mrope_interleaved": True}
-    tokens = {name: getattr(lender, name) for name in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")}
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokens = {name: getattr(lender, name) for name in names}
     return Qwen3VLConfig(text_config=sizes["text"] | {"rope_parameters": rotary}, vision_config=sizes["vision"], **tokens)
 
 
@@ -262,7 +264,8 @@ def measure(model: Architecture, way: Way, side: int = PAGE) -> dict[str, Any]:
     try:
         found = in_fresh_process(one_step, sizes=model.sizes, way=asdict(way), limit=int(free * 1e9), side=side)
     except CourseError as error:
-        raise CourseError(f"{way.name}: not finished; about {estimate:.1f} GB were expected and {free:.1f} GB free. {error}") from error
+        expected = f"about {estimate:.1f} GB were expected and {free:.1f} GB free"
+        raise CourseError(f"{way.name}: not finished; {expected}. {error}") from error
     return {"way": way.name, "estimate_gb": estimate, "peak_gb": found.peak_mib * 2**20 / 1e9, **found.value}
 
 
@@ -317,10 +320,10 @@ def full_size(build: Path, say: Callable[[str], None], sizes: dict[str, dict[str
     rows = gpu_table(model)
     for line in lines(rows):
         say(line)
-    say("\nfp16: only LoRA. The scaler of `fp16=True` refuses gradients in fp16, so all weights need float32 master weights there.")
+    say("\nfp16: LoRA only, or float32 master weights. The scaler of `fp16=True` refuses gradients in fp16.")
     path = atomic_write(build / "full-size.json", json.dumps(
         {"parameters": count, "lora_parameters": adapters, "measured": measured, "refused": refused, "computed": rows,
          "machine": machine(), "versions": versions()}, indent=2) + "\n")
     if not measured:
-        raise CourseError(f"Nothing was measured, for want of memory; the computed table is in {path}: free some and run it again.")
+        raise CourseError(f"Nothing was measured; the computed table is in {path}: free memory and run it again.")
     return path

@@ -77,6 +77,7 @@ def test_what_is_missing_is_named_as_the_hub_names_it(served, path, error):
 
 def run_python(code, hub, tmp_path):
     variables = environment(hub, tmp_path / "home", tmp_path / "build", tmp_path / "refused.txt")
+    variables["HF_HUB_DISABLE_TELEMETRY"] = "1"  # as in every lesson
     return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=120)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import paths
 from ..checkpoints import minilm_folder
 from ..documents import build_documents
+from ..environment import quiet
 from ..files import atomic_write
 from ..profiles import PROFILES, PUBLISHED_DATA
 
@@ -82,6 +83,7 @@ def build_hub(folder: Path) -> Path:
     done = folder / "complete"
     if done.exists() and done.read_text() == VERSION:
         return folder
+    quiet()
     shutil.rmtree(folder, ignore_errors=True)
     names = PROFILES["full"]
     models = folder / "models"

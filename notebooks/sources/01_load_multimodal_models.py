@@ -51,7 +51,7 @@ run = Run("01_load_multimodal_models", profile=PROFILE, seed=SEED)
 # ## 1. A ready embedding model
 #
 # A **multimodal embedding model** turns a text, or an image, into one vector, and puts both kinds into one space: a query lies
-# near the page that answers it. `checkpoint` gives the folder of a small model that came with the course, its files
+# near the page that answers it. `P` holds the settings of the profile; lines that begin with `run.` keep figures for the report. `checkpoint` gives the folder of a small model that came with the course, its files
 # checked; in the other profiles it gives the published name, and the library fetches that.
 #
 # What a folder of Sentence Transformers holds is written in `modules.json`: a list of modules that run one after another.
@@ -139,7 +139,7 @@ run.figure("pooling", figure, "NDCG@10 on dev pages of the embedding model and o
 figure
 
 # %% [markdown]
-# The same network, another pooling, another model. Read the distance between the two raw lines as the price of a default.
+# The two raw lines are one network with two poolings. The distance between them is what the default costs.
 #
 # **In `tiny`** one thing flatters the raw model's last token: the small VLM and the small embedding model share their weights
 # (see the model cards), so with the right pooling the raw one *is* the embedding model. A published raw VLM was never taught
@@ -160,7 +160,7 @@ print(answers.to_string(index=False))
 # %% [markdown]
 # Where does it know from? From the **processor**, the part that turns inputs to tensors: a tokenizer stands for text, an image
 # processor for images, a video processor for video, a feature extractor for audio, a chat template for messages. A pair is
-# supported if each part is, and messages are, since a pair is written as one message.
+# supported if the model takes each part, and messages, since the library writes a pair as one message.
 #
 # So take parts of the processor away, and ask the library again. Predict what is left with the tokenizer alone.
 
@@ -174,7 +174,7 @@ for what, part in {
     run.record(f"modalities/{what.replace(' ', '-')}", len(found))
 
 # %% [markdown]
-# The network did not change; without its image processor it is a text model. If a model of yours "does not support images",
+# The network did not change; without its image processor it takes text, and messages made of text. If a model of yours "does not support images",
 # look for a missing `processor_config.json` before you look anywhere else.
 
 # %% [markdown]
@@ -191,10 +191,11 @@ def unsupported(model, modalities: list) -> list:
 
 
 check("what a model does not take", [unsupported(model, asked), unsupported(model, ["text"])], [
-    (lambda a: a[1] == [], "text is supported, so nothing of ['text'] is left"),
+    (lambda a: a[0] is not None, "give back a list: put your answer in place of `...`"),
+    (lambda a: list(a[1]) == [], "text is supported, so nothing of ['text'] is left"),
     (lambda a: "audio" in a[0], "there is no feature extractor, so audio is not supported"),
     (lambda a: ("text", "audio") in a[0], "a pair needs both of its parts"),
-    (lambda a: len(a[0]) == 2, "only what contains audio is left"),
+    (lambda a: list(a[0]) == ["audio", ("text", "audio")], "only what contains audio is left, in the order of the list"),
 ])
 
 # %% [markdown]
@@ -209,7 +210,7 @@ check("what a model does not take", [unsupported(model, asked), unsupported(mode
 # | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
 #
 # The **pixel budget** matters most. Qwen3-VL shrinks an image until its area is at most `longest_edge`, which despite its
-# name is an area, and spends one token on every 32x32 pixels. Predict: with a quarter of the pixels, what happens to tokens,
+# name is an area, and spends one token on every 32x32 pixels that fit. Predict: with a quarter of the pixels, what happens to tokens,
 # and to seconds?
 
 # %%
@@ -233,7 +234,8 @@ run.figure("pixels", figure, "Image tokens and milliseconds a page by pixel budg
 figure
 
 # %% [markdown]
-# Tokens grow in step with pixels, and seconds nearly so; what is left at few pixels is opening and shrinking the page. What
+# Tokens grow with pixels, but not quite in step: each side is cut down to whole tokens, and small pages lose most by it. Seconds
+# grow too; what is left at few pixels is opening and shrinking the page. What
 # few pixels do to the *score* is lesson 08's plot. The budget above was given **at call time**, and each call had its own.
 # At **load time** it becomes the processor's, and the clean way to keep one is the attribute that we set at the top.
 
@@ -274,8 +276,9 @@ def image_tokens(width: int, height: int, budget: int) -> int:
 
 
 check("image tokens", [image_tokens(*pages[0].size, 60_000), image_tokens(*pages[0].size, 30_000), image_tokens(1654, 2339, 600 * 600)], [
-    (lambda a: all(isinstance(n, int) for n in a), "give a whole number"),
-    (lambda a: a[2] == 330, "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: cut each side down, not their product"),
+    (lambda a: a[0] is not None, "give back a number: put your answer in place of `...`"),
+    (lambda a: all(n == int(n) for n in a), "give a whole number"),
+    (lambda a: a[2] == 330, "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: the root of area by budget, then each side cut down"),
     (lambda a: a[:2] == [library_tokens(60_000), library_tokens(30_000)], "the processor comes to another number of tokens"),
 ])
 
@@ -369,7 +372,7 @@ print(f"\nThe right page first among {len(columns)}: {interval}; by guessing {1 
 
 # %% [markdown]
 # Is the mixture with the query's own words above or below the right page? A model that reads only words falls for it. And is the
-# right page on top? One query is an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
+# right page on top? A small reranker can be wrong about one query, and here it may even put the coffee above a page. One query is an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
 # reranker met these wordings for the first time. Lesson 09 trains rerankers, and measures when they are worth their seconds.
 #
 # **Watch out**: a score of 0.9 is not a probability until somebody has checked (*calibration*), and scores of two models do

@@ -45,7 +45,7 @@ run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
 # %% [markdown]
 # ## 1. One page, seven ways
 #
-# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows.
+# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows, for a quick look: with very few, the scores below say little.
 
 # %%
 model = SentenceTransformer(
@@ -106,7 +106,7 @@ for form, vector in vectors.items():
     assert difference <= 1e-3, f"the page as {form} is not the same page"
 
 # %% [markdown]
-# They agree. Paths and URLs are opened when they are needed, so a list of a million paths costs no memory; arrays and PIL images
+# They agree. Paths and URLs are opened when they are needed, so a list of a million paths costs little memory; arrays and PIL images
 # are all in memory at once.
 #
 # ### What goes wrong without a word
@@ -128,7 +128,7 @@ for form, value in silent.items():
     print(f"{form:>28}: cosine with the page {cosine:.3f}, differs by at most {difference:.1e}")
 
 # %% [markdown]
-# - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a black page.
+# - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a nearly black page.
 # - Floats from 0 to 255 are nearly the page: resizing them gives slightly other pixels. In `uint8` they are the page.
 # - OpenCV's arrays have blue first. Our model reads letters and hardly notices; do not count on that with photographs.
 # - A path that does not exist is a *text*, and texts are welcome. Check your paths before you embed a million of them.
@@ -153,6 +153,7 @@ check("an array that is safe", as_pixels, [
     (lambda f: f(pixels) is not None, "give back an array: put your answer in place of `...`"),
     (lambda f: f(pixels / 255).dtype == f(pixels.astype(int)).dtype == np.uint8, "return an array of uint8"),
     (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
+    (lambda f: close(f(np.ones((2, 2, 3), int)), np.ones((2, 2, 3))), "decide by the dtype, not by the values"),
     (lambda f: close(f(pixels / 255 - 1e-6), pixels), "floats from 0 to 1 must come back as the pixels they were: times 255, rounded"),
 ])
 
@@ -215,7 +216,7 @@ run.record("video/tokens", int(features["video_grid_thw"].prod()) // 4)
 
 # %% [markdown]
 # Two frames make one step in time, so four frames have two. Each step has its time written before it, so the times are part of
-# the input. Our small model has never seen a video: do not read much into the
+# the input, and the bare array, with other times, gives another vector. Our small model has never seen a video: do not read much into the
 # cosines. The published one was trained on some.
 #
 # And sound? A processor needs a feature extractor for it. Look at what ours has, and at what `supports("audio")` says. Models of
@@ -312,14 +313,14 @@ for name, values in scores.items():
         print(f"{'':>14}costs {cost}")
 
 # %% [markdown]
-# The interval of the cost is paired: the same queries with and without. If it holds zero, these queries cannot tell the cost
+# The interval of the cost is paired: the same queries with and without. If zero lies inside it, these queries cannot tell the cost
 # from none. Two prompts on one small model are no law, but the rule costs nothing: **search with the prompts that a model was
 # trained with**. Look at `model.prompts` when you load a model, and save them with yours.
 #
 # ## 6. The modality gap
 #
 # `similarity` compares all of one list with all of another, by cosine. One space for texts and pages does not mean that they
-# mix in it. Draw both, seen from the side: across, the line from one centroid to the other; up, the widest direction at right
+# mix in it. Draw both: across, the line from one **centroid** (the mean of a cloud) to the other; up, the widest direction at right
 # angles to it. Predict: one cloud, or two?
 
 # %%
@@ -352,6 +353,7 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 corner = torch.eye(3)  # three unit vectors: two make one cloud, one the other; their centroids are (½, ½, 0) and (0, 0, 1)
 check("the gap", gap, [
     (lambda f: f(pages, pages) is not None, "give back a number: put your answer in place of `...`"),
+    (lambda f: np.ndim(f(pages, pages)) == 0, "give one number, not a vector"),
     (lambda f: close(f(pages, pages), 0), "a cloud has no gap to itself"),
     (lambda f: not close(f(corner[:2], corner[2:]), 0), "average over the vectors, not over their dimensions"),
     (lambda f: close(f(corner[:2], corner[2:]), 1.5**0.5), "the length of the difference between the centroids: the root of the sum of its squares"),
@@ -376,7 +378,7 @@ run.record_interval("gap/distance/shuffled", float(np.mean(by_chance)), low, hig
 print(f"distance of the centroids {distance:.3f}; shuffled {np.mean(by_chance):.3f}, 95% of the draws within [{low:.3f}, {high:.3f}]")
 
 # %% [markdown]
-# Above that interval there is a gap; within it, there is none to speak of. How large it is shows in how far it lies above. The
+# Above that interval there is a gap; within it or below, there is none to speak of. How large it is shows in how far it lies above. The
 # drawing flatters a gap for the same reason: its line across was chosen to part the two.
 #
 # Is the gap a fault? Close it, and see: subtract from each kind its own centroid, and the distance must all but vanish. Predict

@@ -92,7 +92,8 @@ plots.pages_row([rows[0][name] for name in columns], columns, title=rows[0]["que
 #
 # ## 2. The column rule
 #
-# How does the loss know which column is what? Not by name. **The first column is the anchor, the second the positive, all
+# The **loss** scores how well each query (the **anchor**) finds its own page (the **positive**) among all pages of the batch.
+# How does it know which column is what? Not by name. **The first column is the anchor, the second the positive, all
 # others are negatives**, in the order in which they stand. Only four names mean something: `label`, `labels`, `score` and `scores`
 # are taken out as labels. We break the rule in four ways. Predict for each: an error, a warning, or silence?
 
@@ -150,7 +151,8 @@ logging.getLogger("sentence_transformers").removeHandler(listener)
 
 # %% [markdown]
 # - **Order**: it trains. Pages ask, queries are looked for, and hard negatives stand among queries. Only a warning tells.
-# - **A stray column** is embedded as one more negative: here the word "Chad", four times, at the cost of a forward pass.
+# - **A stray column** is embedded as one more negative: here the word "Chad", four times, at the cost of a forward pass. The
+#   loss hardly shows it.
 # - **`label`** is taken out, and this loss ignores it. A column of *pages* by that name would be lost as silently.
 # - **Undecoded images** are the one case that stops. Errors are the kind ones.
 #
@@ -174,7 +176,7 @@ messy = rows.select(range(2)).select_columns(["negative_1", "image", "negative_0
 check("the columns of a loss", [for_loss(messy, 2), for_loss(messy, 0)], [
     (lambda a: all(isinstance(x, Dataset) for x in a), "return a data set"),
     (lambda a: a[0].column_names[:2] == ["query", "image"], "first the anchor, then the positive"),
-    (lambda a: a[0].column_names == ["query", "image", "negative_0", "negative_1"], "then the negatives in order, and nothing else"),
+    (lambda a: a[0].column_names == ["query", "image", "negative_0", "negative_1"], "then negative_0, negative_1 and so on, by number and not as they stand, and nothing else"),
     (lambda a: a[1].column_names == ["query", "image"], "with no negatives, two columns are left"),
 ])
 
@@ -209,8 +211,8 @@ for what, (make, size) in ways.items():
 print(pd.DataFrame(table).round(2).to_string(index=False))
 
 # %% [markdown]
-# PIL images are ready and heavy: a hundred thousand pages would not fit. Paths cost nothing until somebody opens them, and the
-# model itself can: a column of plain path strings is embedded just like `Image()`. Bytes inside make one file that can be
+# PIL images are ready and heavy: a hundred thousand pages would not fit. Paths cost nothing until somebody opens them: their row is fast because no page was read. The
+# model itself can open them: a column of plain path strings is embedded just like `Image()`. Bytes inside make one file that can be
 # moved, which is how the published set is stored.
 #
 # ## 4. One row, all the way
@@ -423,7 +425,8 @@ run.record("rows", len(rows))
 run.save()
 
 # %% [markdown]
-# Two epochs are few: hashing is paid once and pays off with every further one. Lesson 07 trains for one epoch, on pages that
+# Two epochs are few: hashing is paid once, so for images it pays off with every further one. Path strings need no decoding, so
+# there it only costs. Lesson 07 trains for one epoch, on pages that
 # were stored at reading size.
 
 # %% [markdown]

@@ -495,7 +495,8 @@ print(f"largest difference after reloading: {difference:.1e}")
 # which GPU holds what.
 #
 # Without an adapter so far, the next cell makes one and trains it for one step, with and without **activation checkpointing**
-# under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does merging it into the weights change?
+# under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does merging it into the weights
+# change?
 
 # %%
 def load(name):
@@ -537,15 +538,16 @@ reloaded = load(str(adapter)).encode_query(some)  # one model at a time: on a sm
 merged = load(checkpoint(P.embedder))
 whole = sum(p.nbytes for p in merged.parameters())
 ways = {"reloaded": reloaded, "base": merged.encode_query(some), "adapter": adapted.encode_query(some)}
-merged[0].model = PeftModel.from_pretrained(merged[0].model, str(adapter)).merge_and_unload()  # W + BA: an ordinary model again
+merged[0].model = PeftModel.from_pretrained(merged[0].model, str(adapter)).merge_and_unload()  # W + BA
 ways["merged"] = merged.encode_query(some)
 largest = []
 for layer in merged[0].model.language_model.layers:
     layer.register_forward_hook(lambda module, inputs, output: largest.append(output.abs().max().item()))
 merged.encode_document(list(test.corpus.values())[:8])
 
-print(f"{weights.name}: {weights.stat().st_size / 1e6:.2f} MB, {weights.stat().st_size / whole:.1%} of the model's {whole / 1e6:.0f} MB")
-run.record("lora/bytes", weights.stat().st_size)
+size = weights.stat().st_size
+print(f"{weights.name}: {size / 1e6:.2f} MB, {size / whole:.1%} of the model's {whole / 1e6:.0f} MB")
+run.record("lora/bytes", size)
 run.record("lora/model-bytes", whole)
 for name in ("base", "reloaded", "merged"):
     run.record(f"lora/difference/{name}", np.abs(ways[name].astype(float) - ways["adapter"]).max())
