@@ -130,8 +130,8 @@ def test_lesson_05_reloads_to_the_same_vectors(metrics):
 
 
 def test_lesson_05_for_learners_trains_both_towers_on_few_rows_with_its_exercises_blank(execute):
-    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=16, IMAGE_TOWER=True)
+    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=64, IMAGE_TOWER=True)
     assert_every_cell_ran_in_order(notebook)
     assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") == 2, "a blank stub passed its check"
-    assert (found["metrics"]["queries"], found["metrics"]["rows"]) == (16, 16)
+    assert (found["metrics"]["queries"], found["metrics"]["rows"]) == (64, 64)
     assert found["metrics"]["pages/moved"] > 0, "the image tower was asked to learn and did not move"
