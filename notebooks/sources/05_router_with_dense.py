@@ -392,7 +392,8 @@ print(f"NDCG@10 after stage one: {stage_one}; {dense.linear.weight.numel() + den
 #
 # `learning_rate_mapping` gives learning rates by regular expression on parameter names; what matches none takes `learning_rate`.
 # Dense goes on at a middling rate; a tower, which has more to lose, at a smaller one. MiniLM's word embeddings stay
-# frozen, since they hold the words that our few queries never use; so does the unused half of SigLIP.
+# frozen, since they hold the words that our few queries never use; so does the unused half of SigLIP. The loss may rise
+# at first: in training a tower drops numbers at random (*dropout*), which vectors that were made once never showed.
 #
 # And the image tower? Each of its pages would go through it with gradients, in every epoch. Left frozen, it gives the vectors that
 # we have, and an index would stay valid. That is the bargain of two towers: train one, keep the other. `IMAGE_TOWER = True` trains both.
