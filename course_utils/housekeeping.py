@@ -12,7 +12,7 @@ from .profiles import Profile
 from .records import FINISHED, RUNNING, read_record
 from .report import format_minutes, read_metrics
 
-RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|bench")
+RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|bench|rehearsal|full-size\.json")
 KEPT = ("standins", "lock-tools")  # hours of training, and what `make lock` needs
 
 
