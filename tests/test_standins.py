@@ -106,7 +106,7 @@ def test_general_pages_are_none_of_the_courses():
     assert general and all(general.isdisjoint(splits().page_ids(split)) for split in ("train", "dev", "test"))
 
 
-@pytest.mark.parametrize("name", ["tiny-qwen3-vl", "tiny-qwen3-vl-embedding", "tiny-qwen3-vl-reranker"])
+@pytest.mark.parametrize("name", ["tiny-qwen3-vl", "tiny-qwen3-vl-embedding", "tiny-qwen3-vl-reranker", "tiny-siglip"])
 def test_a_stand_in_is_small_sealed_and_has_a_card_with_its_scores(name):
     folder = paths.MODELS / name
     assert checkpoints.checkpoint(name) == str(folder)

@@ -56,5 +56,5 @@ class GeneralPages:
             images.flush()
             atomic_write(notes, json.dumps([words, forms]))
             atomic_write(done, "")
-        self.images = np.memmap(raw, np.uint8, "r", shape=shape)
+        self.images = np.memmap(raw, np.uint8, "c", shape=shape)
         self.words, self.forms = json.loads(notes.read_text())
