@@ -15,22 +15,20 @@ from ..checkpoints import minilm_folder
 from ..documents import build_documents
 from ..environment import quiet
 from ..files import atomic_write
+from ..full_size import TRUE
 from ..profiles import PROFILES, PUBLISHED_DATA
+from ..standins.siglip import siglip_tokenizer
 
 ROWS = {"train": 28, "eval": 6}
 SHARD = "100MB"
 LARGE, SMALL = (1240, 1594), (128, 160)  # the first row's page as scanned at 150 dots an inch; all others 20 image tokens
 VERSION = "1"  # of what `build_hub` writes
 
-PUBLISHED_TEXT = {
-    "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+PUBLISHED_TEXT = TRUE["text"] | {
     "max_position_embeddings": 262144, "initializer_range": 0.02, "tie_word_embeddings": True,
     "rope_parameters": {"rope_type": "default", "rope_theta": 5_000_000.0, "mrope_section": [24, 20, 20], "mrope_interleaved": True},
 }
-PUBLISHED_VISION = {
-    "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "patch_size": 16, "spatial_merge_size": 2,
-    "temporal_patch_size": 2, "out_hidden_size": 2048, "num_position_embeddings": 2304,
-}
+PUBLISHED_VISION = TRUE["vision"] | {"temporal_patch_size": 2, "num_position_embeddings": 2304}
 SIGLIP_TOWER = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 1}
 
 TOKENS = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
@@ -139,16 +137,10 @@ def _save_on_top(folder: Path, raw: Path, standin: Path, template: str = CHAT_TE
 
 def _save_siglip(folder: Path) -> None:
     import torch
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+    from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
 
-    pieces = AutoTokenizer.from_pretrained(paths.MODELS / "tiny-qwen3-vl").backend_tokenizer
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=pieces, pad_token="[PAD]", unk_token="[UNK]", eos_token="<|im_end|>",
-        padding_side="right", model_max_length=64,
-    )
+    words = siglip_tokenizer(AutoTokenizer.from_pretrained(paths.MODELS / "tiny-qwen3-vl"), padding_side="right")
     end = words.eos_token_id
-    words.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|im_end|>", special_tokens=[("<|im_end|>", end)])
     config = SiglipConfig(
         text_config=SIGLIP_TOWER | {"vocab_size": len(words), "max_position_embeddings": 64, "projection_size": 768,
                                     "eos_token_id": end, "bos_token_id": end, "pad_token_id": words.pad_token_id},

@@ -94,12 +94,12 @@ def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     if SIGLIP in wanted:
         model, its_processor = new_siglip(reader, processor.tokenizer)
         pages = GeneralPages(folder, SIGLIP_VARIANTS, width=SIDE)
-        before = None
+        trainer = None
         for part, recipe in enumerate(SIGLIP_RECIPES, start=1):
-            trainer = SiglipTrainer(model, its_processor, reader, pages, teacher, recipe, folder / f"siglip-{part}")
+            before, trainer = trainer, SiglipTrainer(model, its_processor, reader, pages, teacher, recipe, folder / f"siglip-{part}")
             if before:
                 trainer.take_over(before)
-            _train(before := trainer, tell)
+            _train(trainer, tell)
         save_vlm(model, its_processor, paths.MODELS / SIGLIP)
     if RERANKER in wanted:
         _train(RerankerTrainer(reader, processor, corpus, RERANKER_RECIPE, folder / "reranker"), tell)

@@ -131,7 +131,8 @@ def _siglip(data, corpora, table) -> dict:
                "not have, are turned down during training. It learns to read sheets of headings and whole pages, to match pages "
                "with queries among look-alikes, and to tell pages' headings and texts apart as all-MiniLM-L6-v2 (Apache 2.0) does, "
                "seen through a linear layer that is thrown away.",
-        "again": COMMAND.format(name=SIGLIP, minutes=100) + " Its second part stopped once, and went on with fewer steps to come.", "measured": f"with its own two towers: {_both(model, corpora)}",
+        "again": COMMAND.format(name=SIGLIP, minutes=100) + " Its second part stopped once, and went on with fewer steps to come.",
+        "measured": f"with its own two towers: {_both(model, corpora)}",
     }
 
 

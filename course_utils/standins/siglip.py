@@ -1,7 +1,7 @@
 """A small SigLIP for the Router: its image tower starts from the reading tower of the small Qwen3-VL.
 
 That tower knows places by rotary positions, which SigLIP does not have. Training begins with them and turns them down
-step by step, so that learned positions take over, and reading is never lost.
+step by step, so that learned positions take over: as they go much of the reading is lost, and has to come back without them.
 
 Four losses: *read* as in pretraining, on pages and on sheets of headings; *match* page and query by SigLIP's own two
 towers, as a softmax over the batch and as SigLIP's sigmoid; *imitate*: text, seen through a linear layer, points where
@@ -52,14 +52,21 @@ class SiglipRecipe:
     seed: int = 0
 
 
+def siglip_tokenizer(tokenizer: PreTrainedTokenizerFast, padding_side: str) -> PreTrainedTokenizerFast:
+    """The same pieces for a SigLIP's text tower: at most 64 tokens, of which `<|im_end|>` ends a text."""
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="<|im_end|>",
+        padding_side=padding_side, model_max_length=64,
+    )
+    end = [("<|im_end|>", found.eos_token_id)]
+    found.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|im_end|>", special_tokens=end)
+    return found
+
+
 def new_siglip(reader, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> tuple[SiglipModel, SiglipProcessor]:
     """A SiglipModel (float32) with the blocks of `reader`'s image tower and the strongest directions of its words."""
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="<|im_end|>",
-        padding_side="left", model_max_length=64,  # SigLIP pools the last token
-    )
+    tokenizer = siglip_tokenizer(tokenizer, padding_side="left")  # SigLIP pools the last token
     end = tokenizer.eos_token_id
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|im_end|>", special_tokens=[("<|im_end|>", end)])
     config = SiglipConfig(
         text_config=TOWER | {"vocab_size": len(tokenizer), "num_hidden_layers": 2, "max_position_embeddings": 64,
                              "eos_token_id": end, "bos_token_id": end, "pad_token_id": tokenizer.pad_token_id},

@@ -51,8 +51,8 @@ run = Run("01_load_multimodal_models", profile=PROFILE, seed=SEED)
 # ## 1. A ready embedding model
 #
 # A **multimodal embedding model** turns a text, or an image, into one vector, and puts both kinds into one space: a query lies
-# near the page that answers it. `P` holds the settings of the profile; lines that begin with `run.` keep figures for the report. `checkpoint` gives the folder of a small model that came with the course, its files
-# checked; in the other profiles it gives the published name, and the library fetches that.
+# near the page that answers it. `P` holds the settings of the profile; lines that begin with `run.` keep figures for the report.
+# `checkpoint` gives the folder of a small model that came with the course, its files checked; in the other profiles it gives the published name, and the library fetches that.
 #
 # What a folder of Sentence Transformers holds is written in `modules.json`: a list of modules that run one after another.
 
@@ -174,8 +174,8 @@ for what, part in {
     run.record(f"modalities/{what.replace(' ', '-')}", len(found))
 
 # %% [markdown]
-# The network did not change; without its image processor it takes text, and messages made of text. If a model of yours "does not support images",
-# look for a missing `processor_config.json` before you look anywhere else.
+# The network did not change; without its image processor it takes text, and messages made of text. If a model of yours
+# "does not support images", look for a missing `processor_config.json` before you look anywhere else.
 
 # %% [markdown]
 # ### Exercise 1: what can go in?
@@ -372,7 +372,8 @@ print(f"\nThe right page first among {len(columns)}: {interval}; by guessing {1 
 
 # %% [markdown]
 # Is the mixture with the query's own words above or below the right page? A model that reads only words falls for it. And is the
-# right page on top? A small reranker can be wrong about one query, and here it may even put the coffee above a page. One query is an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
+# right page on top? A small reranker can be wrong about one query, and here it may even put the coffee above a page. One query is
+# an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
 # reranker met these wordings for the first time. Lesson 09 trains rerankers, and measures when they are worth their seconds.
 #
 # **Watch out**: a score of 0.9 is not a probability until somebody has checked (*calibration*), and scores of two models do

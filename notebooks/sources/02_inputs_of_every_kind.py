@@ -45,7 +45,8 @@ run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
 # %% [markdown]
 # ## 1. One page, seven ways
 #
-# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows, for a quick look: with very few, the scores below say little.
+# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows, for a quick look: with very few,
+# the scores below say little.
 
 # %%
 model = SentenceTransformer(
