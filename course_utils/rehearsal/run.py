@@ -27,6 +27,7 @@ NOT_FETCHED = {
     ("04", "t4", "text_tower"): "the published pages have no text layer",
     ("04", "full", "text_tower"): "the published pages have no text layer",
     ("08", "full", "embedder"): "lesson 07 saved a whole model",
+    ("09", "full", "embedder"): "lesson 07 saved a whole model",
 }
 OURS = ("HF_", "HUGGING", "TRANSFORMERS_", "DATASETS_")
 

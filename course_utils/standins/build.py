@@ -29,7 +29,7 @@ SIGLIP_RECIPES = (
     SiglipRecipe(steps=2200, learning_rate=1e-3),
     SiglipRecipe(steps=850, learning_rate=6e-4, pages=30, sheets=2, turned=0, upright=0, seed=7),
 )
-RERANKER_RECIPE = RerankerRecipe(steps=360, learning_rate=8e-4)
+RERANKER_RECIPE = RerankerRecipe(steps=1200, learning_rate=8e-4)
 
 
 def save_vlm(model, processor, folder: Path) -> None:

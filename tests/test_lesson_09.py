@@ -1,0 +1,132 @@
+"""Lesson 09 runs offline, its two raw rerankers start as one, and reranking gains what it says."""
+
+import ast
+
+import numpy as np
+import pytest
+from executed import assert_every_cell_ran_in_order, output_text
+
+from course_utils import evaluation, plots_rerank, results
+from course_utils.corpus import build_corpus
+from course_utils.errors import CourseError
+from course_utils.evaluation import Interval
+from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+
+NAME = "09_train_a_reranker"
+SLICES = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-wording")
+
+
+@pytest.fixture(scope="module")
+def defined():
+    """The functions that the lesson's notebook defines, by name."""
+    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = {"np": np, "evaluation": evaluation}
+    exec(compile(tree, NAME, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def lesson_09(execute):
+    """The solution of lesson 09, run once in full."""
+    return execute(SOLUTIONS / f"{NAME}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def metrics(lesson_09):
+    return lesson_09[1]["metrics"]
+
+
+# --- functions of the notebook, and its figures ---
+
+
+def test_candidates_are_reordered_by_score_and_ties_keep_the_retrievers_order(defined):
+    assert defined["reorder"](["a", "b", "c", "d"], np.array([0.0, 2.0, 1.0, 2.0])) == ["b", "d", "c", "a"]
+    assert defined["rank_of_page"](["a", "b", "c"], {"c"}) == 3
+    assert defined["rank_of_page"](["a", "b", "c"], {"x"}) is None
+
+
+def test_calibration_error_is_zero_for_a_probability_and_the_gap_for_anything_else(defined):
+    error = defined["calibration_error"]
+    rng = np.random.default_rng(0)
+    probabilities = rng.uniform(size=50_000)
+    labels = (rng.uniform(size=50_000) < probabilities).astype(int)
+    assert error(probabilities, labels) < 0.01
+    assert error(np.full(100, 0.9), np.arange(100) % 2) == pytest.approx(0.4)
+    assert error(np.ones(10), np.zeros(10)) == 1
+
+
+def test_figures_show_every_depth_and_every_system():
+    interval = Interval(0.9, 0.88, 0.92, 300)
+    depths = {0: interval, 5: interval, 20: interval}
+    figure = plots_rerank.by_depth(depths, {0: 0.01, 5: 0.1, 20: 0.4}, {0: 0.9, 5: 0.95, 20: 0.99})
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0\n0.01 s", "5\n0.10 s", "20\n0.40 s"]
+    pair = (np.array([0.1, 0.9]), np.array([0, 1]))
+    assert len(plots_rerank.reliability({"one": pair, "two": pair}).axes) == 4
+    with pytest.raises(CourseError):
+        plots_rerank.by_depth(depths, {0: 0.01}, {0: 0.9})
+    with pytest.raises(CourseError):
+        plots_rerank.reliability({"one": (np.array([0.1]), np.array([]))})
+
+
+# --- the lesson ---
+
+
+def test_lesson_09_runs_every_cell_and_passes_its_own_checks(lesson_09):
+    notebook, found = lesson_09
+    assert_every_cell_ran_in_order(notebook)
+    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") == 3
+    assert found["peak_memory_mib"] < 8 * 1024
+    assert {"training", "slices", "reliability", "depth"} == set(found["figures"])
+    assert found["metrics"]["reload/difference"] < 1e-4
+
+
+def test_lesson_09_meets_the_template_that_drops_a_pair_and_mends_it(lesson_09):
+    text = output_text(lesson_09[0])
+    assert "cannot carry a 'query'/'document' pair" in text
+    assert "<|im_start|> system" in text and "<|im_start|> query" in text and "<|im_start|> document" in text
+
+
+def test_lesson_09_logit_score_and_dense_start_as_one(metrics):
+    assert metrics["heads/difference"] < 1e-3
+
+
+def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics, documents):
+    from datasets import load_dataset
+
+    found = results.finetuned("tiny")
+    test = build_corpus(load_dataset("parquet", data_files=documents.test, split="train").with_format(None))
+    after = evaluation.per_query_ndcg(found.queries_after, found.pages_after, found.query_ids, found.page_ids, test.relevant)
+    assert (metrics["queries"], metrics["pages"]) == (300, 1500)
+    if metrics["precomputed"] == (found.label == "precomputed"):
+        assert metrics["ndcg@10/retrieved"] == pytest.approx(after.mean(), abs=1e-6)
+
+
+def test_lesson_09_reranking_stays_below_the_ceiling_and_above_retrieval(metrics):
+    assert metrics["recall@20"] >= metrics["ndcg@10/reranked"] > metrics["ndcg@10/retrieved"]
+    assert metrics["ndcg@10/gain"] == pytest.approx(metrics["ndcg@10/reranked"] - metrics["ndcg@10/retrieved"])
+    assert metrics["queries-won"] > metrics["queries-lost"]
+    for name in SLICES:
+        for when in ("retrieved", "reranked"):
+            low, mean, high = (metrics[f"ndcg@10/{when}/{name}{end}"] for end in ("/low", "", "/high"))
+            assert 0 <= low <= mean <= high <= 1, name
+
+
+def test_lesson_09_gain_is_beyond_the_luck_of_the_queries(metrics):
+    assert metrics["ndcg@10/gain/low"] > 0
+
+
+def test_lesson_09_finetuning_teaches_the_ready_reranker_these_queries(metrics):
+    assert metrics["ndcg@10/dev/ready-finetuned-listwise"] > metrics["ndcg@10/dev/ready"] > metrics["ndcg@10/dev/chance"]
+
+
+def test_lesson_09_scaling_brings_scores_near_probabilities(metrics):
+    assert metrics["calibration-error/scaled-on-dev"] < metrics["calibration-error/as-trained"]
+
+
+def test_lesson_09_for_learners_runs_with_its_exercises_blank(execute):
+    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=8)
+    assert_every_cell_ran_in_order(notebook)
+    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
+    assert found["metrics"]["queries"] == 8
+    assert 0 <= found["metrics"]["ndcg@10/reranked"] <= 1
