@@ -144,6 +144,6 @@ def _reranker(data, corpora, table) -> dict:
         "published": "`Qwen/Qwen3-VL-Reranker-2B`: `Transformer`, `LogitScore`", "parameters": _millions(model),
         "how": f"The language model of {VLM} learns to say yes or no to a query and a page, or a page told in words, among the "
                "page's look-alikes, with a softmax over the candidates and binary cross entropy. The image tower is unchanged.",
-        "again": COMMAND.format(name=RERANKER, minutes=15),
+        "again": COMMAND.format(name=RERANKER, minutes=30),
         "measured": f"share of queries whose own page scores above its four hard negatives, test {shares['test']}; dev {shares['dev']}.",
     }
