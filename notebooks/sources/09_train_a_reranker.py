@@ -8,9 +8,9 @@
 # - retrieve twenty, rerank, and measure the gain with a paired interval, by slice and by depth
 # - check whether a score is a probability, and decide when a reranker is worth its seconds
 #
-# **Time** tiny 8 min · t4 about 3 h · full about 3 h (the two on a GPU are estimates, not measured here)
+# **Time** tiny 7 min · t4 about 3 h · full about 3 h (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 1.6 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 trains the retriever whose results are reranked here
 
@@ -219,8 +219,7 @@ print(f"largest difference: {np.abs(by_head[0] - by_head[1]).max():.1e}")
 #
 # A reranker will only ever see what the retriever puts near the top. So train it on that: for each training query the true
 # page, and the **retriever's own best among the others**. Random pages would be told apart by the country alone, and teach
-# nothing. It works in both directions: for each page, the queries nearest to it. `PROMPTS` tells the model which way round it
-# is asked.
+# nothing. It works in both directions: for each page, the queries nearest to it. `PROMPTS` tells the model the direction.
 #
 # Lesson 07's model does the mining, if you have trained it here. Only its test vectors come with the course; where the model
 # is not there, the base embedder mines in its place.
