@@ -534,14 +534,14 @@ run.figure("reliability", figure, "Share of relevant pairs by score, as trained 
 figure
 
 # %% [markdown]
-# A threshold ("show nothing below one half") means something only on the right. **Watch out**: the scaling holds for
-# candidates like those that it was fitted on. Dev has fewer pages than test, so its twenty candidates hold easier noes: with
-# harder ones the odds shift again.
+# Is the right curve nearer to the diagonal, and does it reach it? **Watch out**: a scaling holds for candidates like those that
+# it was fitted on. Dev has fewer pages than test, so its twenty candidates hold easier noes: with harder ones the odds shift,
+# and a threshold ("show nothing below one half") lets too much through.
 #
 # ## 8. What it costs
 #
-# The retriever embedded its pages long ago, and a query takes one short pass. The reranker reads every candidate anew, image
-# and all. What would fewer candidates have given? Rerank the first *k*, leave the rest as it was.
+# The retriever embedded its pages long ago, and a query takes one short pass. The reranker reads every candidate anew.
+# What would fewer have given? Rerank the first *k*, leave the rest as it was.
 
 # %%
 query_texts = list(test.queries.values())[:10]
@@ -567,7 +567,7 @@ figure
 # ### Exercise 3: how deep can you afford to go?
 # Users will wait 0.2 seconds, all told. How many candidates can be reranked in that time on this machine?
 #
-# *Hint: `seconds_retrieval` is spent first, then `seconds_pair` for each candidate. Whole candidates only.*
+# *Hint: `seconds_retrieval` is spent first, then `seconds_pair` for each candidate.*
 
 # %%
 # <solution> stub: affordable = ...
@@ -601,8 +601,7 @@ display(show(lost, candidates[lost], "lost, retrieved" if change[lost] < 0 else 
 display(show(lost, final[lost], "lost, reranked" if change[lost] < 0 else "none lost, reranked"))
 
 # %% [markdown]
-# Where the wrong page at the top has the right country or topic, the model read one half of the query; lists of that kind are
-# the next training data.
+# Where the wrong page at the top has the right country or topic, the model read half of the query: mine such lists next.
 #
 # Save without a model card: it would carry **real training pages** under `assets/`. `Transformer`, head and prompts are saved
 # together, so the same pairs get the same scores.
