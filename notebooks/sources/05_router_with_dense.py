@@ -79,7 +79,7 @@ if P.dataset == "factbook":
 else:
     train_data = load_dataset(P.dataset, "train", split="train")
     test_data = load_dataset(P.dataset, "eval", split="train")
-    train_data, dev_data = train_data.train_test_split(60, seed=SEED).values()
+    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED).values()
 
 
 def first(rows, count):

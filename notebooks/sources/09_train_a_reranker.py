@@ -80,7 +80,7 @@ if P.dataset == "factbook":
 else:
     train_data = load_dataset(P.dataset, "train", split="train")
     test_data = load_dataset(P.dataset, "eval", split="train")
-    train_data, dev_data = train_data.train_test_split(60, seed=SEED).values()
+    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED).values()
 test = build_corpus(test_data)
 found = results.finetuned(P)
 query_ids, page_ids = found.query_ids[: ROWS or None], found.page_ids
