@@ -177,7 +177,7 @@ some_pairs = [(row["query"], row["image"]) for row in dev_data.select(range(4))]
 try:
     with_logit.predict(some_pairs)
 except ValueError as error:
-    print("ValueError: … cannot", str(error).split("cannot")[1].split("Pair inputs")[0])
+    print("ValueError: … cannot" + str(error).split("cannot")[1].split("Pair inputs")[0])
 
 both_roles = template.replace(branch, 'message.role in ["user", "query", "document"]')
 assert both_roles != template, "nothing was replaced: look at the template's own words for a role"
