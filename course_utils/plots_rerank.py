@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.calibration import calibration_curve
 
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
@@ -57,14 +58,11 @@ def reliability(systems: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str
         fig, grid = plt.subplots(2, len(systems), figsize=(WIDTH, 4.9), layout="constrained", squeeze=False, sharex=True,
                                  sharey="row", height_ratios=(3, 1))
         for (above, below), (label, (found, truth)) in zip(grid.T, systems.items()):
-            found, truth = np.asarray(found, dtype=float), np.asarray(truth, dtype=float)
-            which = np.minimum((found * BINS).astype(int), BINS - 1)
-            filled = [b for b in range(BINS) if (which == b).any()]
+            share, mean = calibration_curve(truth, found, n_bins=BINS)
             above.plot([0, 1], [0, 1], color="#444444", ls=":", lw=1.4)
-            above.plot([found[which == b].mean() for b in filled], [truth[which == b].mean() for b in filled],
-                       color=AFTER, marker="D", ms=7, lw=1.6)
+            above.plot(mean, share, color=AFTER, marker="D", ms=7, lw=1.6)
             above.set(title=label, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-            below.bar((np.arange(BINS) + 0.5) / BINS, np.bincount(which, minlength=BINS), width=0.8 / BINS, color=BEFORE)
+            below.hist(found, bins=BINS, range=(0, 1), rwidth=0.8, color=BEFORE)
             below.set(yscale="log", xlabel="score (sigmoid)")
         grid[0, 0].set_ylabel("share that is relevant")
         grid[1, 0].set_ylabel("pairs (log)")

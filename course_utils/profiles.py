@@ -55,7 +55,8 @@ PROFILES = {
             dataset="factbook", train_rows=1984, negatives=1, batch_size=32, mini_batch_size=32, eval_batch_size=32,
             epochs=1, learning_rate=5e-4, word_rates={r"embed_tokens": 2e-3}, warmup=0.1,
             bf16=False, fp16=False, lora=False, frozen=r"\bvisual\.",
-            dimensions=(192, 128, 64, 32, 16), evaluations=2, minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "05": 5, "06": 6, "07": 5, "08": 2, "09": 7},
+            dimensions=(192, 128, 64, 32, 16), evaluations=2,
+            minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "05": 5, "06": 6, "07": 5, "08": 2, "09": 7},
         ),
         Profile(
             name="t4", hardware="one 16 GB GPU", network=True,

@@ -1,4 +1,8 @@
-"""Reading executed notebooks."""
+"""Reading notebooks: what an executed one shows, and the functions that one defines."""
+
+import ast
+
+from course_utils.paths import SOURCES
 
 
 def code(notebook):
@@ -12,3 +16,11 @@ def output_text(notebook):
 def assert_every_cell_ran_in_order(notebook):
     counts = [cell.execution_count for cell in code(notebook) if cell.source.strip()]
     assert counts == list(range(1, len(counts) + 1))
+
+
+def functions_of(lesson, **names):
+    """The functions that a lesson's notebook defines, by name; `names` are what they use of its imports and parameters."""
+    tree = ast.parse((SOURCES / f"{lesson}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    exec(compile(tree, lesson, "exec"), names)
+    return names

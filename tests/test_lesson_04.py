@@ -1,14 +1,13 @@
 """Lesson 04 runs offline with papermill, its measures are the library's, and its baselines are in the order they should be."""
 
-import ast
 import math
 
 import numpy as np
 import pytest
-from executed import assert_every_cell_ran_in_order, output_text
+from executed import assert_every_cell_ran_in_order, functions_of, output_text
 
 from course_utils import evaluation
-from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "04_measure_retrieval"
 SYSTEMS = ("random", "topic-only", "country-only", "bm25", "minilm-text", "before")
@@ -17,11 +16,7 @@ SYSTEMS = ("random", "topic-only", "country-only", "bm25", "minilm-text", "befor
 @pytest.fixture(scope="module")
 def defined():
     """The functions that the lesson's notebook defines, by name."""
-    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    names = {"np": np}
-    exec(compile(tree, NAME, "exec"), names)
-    return names
+    return functions_of(NAME, np=np)
 
 
 @pytest.fixture(scope="session")

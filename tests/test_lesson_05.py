@@ -1,12 +1,11 @@
 """Lesson 05: a Router is at chance until its towers are trained on pairs, and the route is what the lesson says."""
 
-import ast
 import itertools
 
 import pytest
-from executed import assert_every_cell_ran_in_order, output_text
+from executed import assert_every_cell_ran_in_order, functions_of, output_text
 
-from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "05_router_with_dense"
 SCORES = ("before", "stage-one", "after", "vlm-before", "vlm-after", "after/unseen-country", "after/scan",
@@ -31,10 +30,7 @@ def test_the_six_questions_are_the_library_s():
     from sentence_transformers.base.modules import Router
     from torch import nn
 
-    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "route_of"]
-    defined = {}
-    exec(compile(tree, NAME, "exec"), defined)
+    defined = functions_of(NAME, SEED=0)
     keys = list(itertools.product((None, "query", "document"), (None, "text", "image")))
     routes = ["fast", "text", "query"]
     for count in range(4):

@@ -1,14 +1,13 @@
 """Lesson 06 runs offline with papermill: gradient caching is exact, and it holds memory where the plain loss does not."""
 
-import ast
 import math
 
 import pytest
 import torch
-from executed import assert_every_cell_ran_in_order, output_text
+from executed import assert_every_cell_ran_in_order, functions_of, output_text
 from torch.nn.functional import cross_entropy, normalize
 
-from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "06_big_batches_in_little_memory"
 
@@ -16,11 +15,7 @@ NAME = "06_big_batches_in_little_memory"
 @pytest.fixture(scope="module")
 def functions():
     """The functions that the lesson's notebook defines, by name."""
-    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    defined = {"torch": torch, "cross_entropy": cross_entropy, "normalize": normalize, "P": None}
-    exec(compile(tree, NAME, "exec"), defined)
-    return defined
+    return functions_of(NAME, torch=torch, cross_entropy=cross_entropy, normalize=normalize, P=None)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """Lesson 07 runs offline with papermill, and its figures are what the course promises."""
 
-import ast
-
 import pytest
 import torch
-from executed import assert_every_cell_ran_in_order, output_text
+from executed import assert_every_cell_ran_in_order, functions_of, output_text
 from peft import LoraConfig
 from sentence_transformers import SentenceTransformer
 
 from course_utils.checkpoints import checkpoint
-from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +87,7 @@ def test_the_scaler_of_fp16_takes_float32_parameters_only():
 
 
 def test_the_adapter_of_an_fp16_model_trains_in_float32():
-    tree = ast.parse((SOURCES / "07_finetune_qwen3_vl_embedding.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if getattr(node, "name", "") == "add_adapter"]
-    defined = {"LoraConfig": LoraConfig}
-    exec(compile(tree, "lesson 07", "exec"), defined)
+    defined = functions_of("07_finetune_qwen3_vl_embedding", LoraConfig=LoraConfig)
     model = SentenceTransformer(checkpoint("tiny-qwen3-vl-embedding"), device="cpu", model_kwargs={"dtype": torch.float16})
     defined["add_adapter"](model)
     dtypes = {(parameter.requires_grad, parameter.dtype) for parameter in model.parameters()}

@@ -1,16 +1,14 @@
 """Lesson 09 runs offline, its two raw rerankers start as one, and reranking gains what it says."""
 
-import ast
-
 import numpy as np
 import pytest
-from executed import assert_every_cell_ran_in_order, output_text
+from executed import assert_every_cell_ran_in_order, functions_of, output_text
 
 from course_utils import evaluation, plots_rerank, results
 from course_utils.corpus import build_corpus
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
-from course_utils.paths import NOTEBOOKS, SOLUTIONS, SOURCES
+from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "09_train_a_reranker"
 SLICES = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-wording")
@@ -19,11 +17,7 @@ SLICES = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-word
 @pytest.fixture(scope="module")
 def defined():
     """The functions that the lesson's notebook defines, by name."""
-    tree = ast.parse((SOURCES / f"{NAME}.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    names = {"np": np, "evaluation": evaluation}
-    exec(compile(tree, NAME, "exec"), names)
-    return names
+    return functions_of(NAME, np=np, evaluation=evaluation)
 
 
 @pytest.fixture(scope="module")

@@ -251,7 +251,7 @@ near_pages = evaluation.rankings(train_queries, train_pages, list(train.corpus),
 near_queries = evaluation.rankings(train_pages[own_rows], train_queries, list(train.queries), k=NEAR + 5)
 
 to_page, to_query = [], []
-for (q, page), pages, asked in list(zip(own_page.items(), near_pages, near_queries)):
+for (q, page), pages, asked in zip(own_page.items(), near_pages, near_queries, strict=True):
     others = [p for p in pages if p not in train.relevant[q]][:NEAR]
     to_page.append({"query": train.queries[q], "pages": [page, *others], "labels": [1] + [0] * len(others)})
     others = [other for other in asked if page not in train.relevant[other]][:NEAR]
@@ -357,10 +357,10 @@ ready = CrossEncoder(checkpoint(P.reranker), model_kwargs=kwargs, prompts=PROMPT
 ready[0].processing_kwargs = ready[0].processing_kwargs | {"image": {"size": size}}
 
 samples = []
-dev_top = evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=5)
-for (q, text), ranking in zip(dev.queries.items(), dev_top, strict=True):
+dev_candidates = dict(zip(dev.queries, evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH)))
+for q, ranking in dev_candidates.items():
     right = [dev.corpus[page] for page in sorted(dev.relevant[q])]
-    samples.append({"query": text, "positive": right, "documents": [dev.corpus[page] for page in ranking]})
+    samples.append({"query": dev.queries[q], "positive": right, "documents": [dev.corpus[page] for page in ranking[:5]]})
 dev_evaluator = CrossEncoderRerankingEvaluator(
     samples, name="dev", always_rerank_positives=False, prompt_name="to_page", batch_size=P.eval_batch_size
 )
@@ -383,7 +383,8 @@ display(figure)
 for name, measured in on_dev.items():
     run.record(f"ndcg@10/dev/{re.sub('[^a-z]+', '-', name.lower())}", measured["dev_ndcg@10"])
 run.record("ndcg@10/dev/retrieved", on_dev["ready"]["dev_base_ndcg@10"])
-chance = np.mean([np.log2(np.arange(2, 7)) ** -1]) * np.mean([any(p in s["positive"] for p in s["documents"]) for s in samples])
+chance = np.mean([evaluation.expected_ndcg(len(s["documents"]), 1, 1, len(s["documents"]))
+                  * any(page in s["positive"] for page in s["documents"]) for s in samples])
 run.record("ndcg@10/dev/chance", chance)
 column = {"shuffled (expected)": chance, "retrieved": on_dev["ready"]["dev_base_ndcg@10"]}
 column |= {name: measured["dev_ndcg@10"] for name, measured in on_dev.items()}
@@ -435,7 +436,6 @@ def flat(candidates, logits, relevant):
     return np.concatenate(list(logits.values())), np.concatenate(labels).astype(int)
 
 
-dev_candidates = dict(zip(dev.queries, evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH)))
 dev_logits, dev_labels = flat(dev_candidates, score(ready, dev.queries, dev.corpus, dev_candidates), dev.relevant)
 platt = LogisticRegression(C=1e6).fit(dev_logits[:, None], dev_labels)
 weight_of_logit = float(platt.coef_[0, 0])
@@ -486,8 +486,8 @@ if P.dataset == "factbook":
     unseen = test.ask(load_dataset("parquet", data_files=documents.unseen, split="train"))
     unseen_ids = list(unseen.queries)[: ROWS or None]
     unseen_vectors = found.unseen_after[: len(unseen_ids)]
-    ranked = evaluation.rankings(unseen_vectors, found.pages_after, page_ids, k=DEPTH)
-    short = {q: ranking[:10] for q, ranking in zip(unseen_ids, ranked)}  # ten: they take their time
+    ranked = evaluation.rankings(unseen_vectors, found.pages_after, page_ids, k=10)  # ten: they take their time
+    short = dict(zip(unseen_ids, ranked, strict=True))
     unseen_near = cosines(unseen_vectors, found.pages_after, page_ids, short)
     unseen_logits = score(ready, unseen.queries, unseen.corpus, short)
     after = ndcg({q: reorder(short[q], 20 * unseen_near[q] + weight_of_logit * unseen_logits[q]) for q in unseen_ids}, unseen.relevant)
