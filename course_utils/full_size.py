@@ -189,6 +189,7 @@ def one_step(sizes: dict, way: dict, limit: int, side: int, seed: int = 0) -> di
     """One step of cached training on two pages; a process of its own runs it, and may take `limit` bytes.
 
     It is a step from the middle of a training: AdamW has its moments already. Returns seconds, parameters and the loss.
+    Tensors are bf16; linear layers multiply in float32, since a CPU without bf16 units takes hundreds of times as long.
     """
     import resource
     import time
@@ -208,6 +209,27 @@ def one_step(sizes: dict, way: dict, limit: int, side: int, seed: int = 0) -> di
     from course_utils.full_size import LORA, configuration
     from course_utils.profiles import SHORTEST_EDGE, load_profile
 
+    class Linear(torch.autograd.Function):
+        """A linear layer that keeps for the backward pass just what torch's own keeps."""
+
+        @staticmethod
+        def forward(ctx, x, weight, bias):
+            ctx.save_for_backward(weight, x if weight.requires_grad else None)
+            product = x.flatten(0, -2).float() @ weight.float().T
+            return (product if bias is None else product + bias).to(x.dtype).view(*x.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx, grad):
+            weight, x = ctx.saved_tensors
+            to_x, to_weight, to_bias = ctx.needs_input_grad
+            rows = grad.flatten(0, -2).float()
+            return (
+                (rows @ weight.float()).to(grad.dtype).view(*grad.shape[:-1], -1) if to_x else None,
+                (rows.T @ x.flatten(0, -2).float()).to(weight.dtype) if to_weight else None,
+                rows.sum(0).to(weight.dtype) if to_bias else None,
+            )
+
+    torch.nn.functional.linear = lambda x, weight, bias=None: Linear.apply(x, weight, bias)
     torch.manual_seed(seed)
     model = SentenceTransformer(checkpoint(load_profile("tiny").embedder), device="cpu")  # lends its tokenizer and processor
     model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": side * side}}}

@@ -64,7 +64,8 @@ def before_after(
             _point(axes, after, row, AFTER, "D", "after" if row == 0 else None, side=1)
         axes.set_yticks(range(len(overall)), [_with_n(label, pair) for label, pair in overall.items()])
         axes.set_ylim(len(overall) - 0.4, -0.6)
-        axes.set_xlim(0, 1.04)
+        at_zero = any(before.mean < 0.03 for before, _ in overall.values())  # its label would cover the one of the axis
+        axes.set_xlim(-0.03 if at_zero else 0, 1.04)
         axes.grid(axis="y", visible=False)
         for index, (label, score) in enumerate(references.items()):
             style = ((0, (1, 1.5)), (0, (5, 2)), "dashdot")[index % 3]
