@@ -39,9 +39,9 @@ def quiet() -> None:
     """Drop the library messages that ask nothing of a learner; call it before importing the libraries.
 
     Only the messages in NOISE and WARNINGS go, and the bars for loading and writing weights: whatever
-    else a library warns about is worth reading. Also: torch uses the cores that this process may use,
-    tokenizers do not warn about forks, and the Hugging Face Hub gets no usage statistics. Download
-    bars stay. Calling it twice changes nothing.
+    else a library warns about is worth reading. Also: torch uses the cores that this process may use
+    (unless OMP_NUM_THREADS is set), tokenizers do not warn about forks, and the Hugging Face Hub gets no usage
+    statistics. Download bars stay. Calling it twice changes nothing.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # of data sets, counted on another machine than the Hub
@@ -58,7 +58,8 @@ def quiet() -> None:
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    torch.set_num_threads(cores())
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
     constants.HF_HUB_DISABLE_TELEMETRY = True
     downloads_hidden = are_progress_bars_disabled()
     transformers_logging.disable_progress_bar()  # would hide the Hub's download bars as well

@@ -19,7 +19,7 @@ from .environment import machine, versions
 from .errors import CourseError
 from .files import atomic_write
 from .memory import in_fresh_process
-from .profiles import load_profile
+from .profiles import find_profile, load_profile
 
 TRUE = {  # of Qwen/Qwen3-VL-Embedding-2B, read in its configuration
     "text": {"num_hidden_layers": 28, "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 16,
@@ -191,10 +191,14 @@ def one_step(sizes: dict, way: dict, limit: int, side: int, seed: int = 0) -> di
     It is a step from the middle of a training: AdamW has its moments already. Returns seconds, parameters and the loss.
     Tensors are bf16; linear layers multiply in float32, since a CPU without bf16 units takes hundreds of times as long.
     """
+    import ctypes
     import resource
     import time
 
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # an error, not a killed process, beyond this
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc: freed blocks of 1 MiB and more leave the process, no gaps between kept ones
+        libc.mallopt(-3, 2**20)
 
     from course_utils.environment import quiet
 
@@ -295,7 +299,7 @@ def gpu_table(model: Architecture) -> list[dict[str, Any]]:
     """For each way and both GPU profiles' pages: GB by part, and the largest mini-batch by GPU. Computed, not measured."""
     rows = []
     for name in ("t4", "full"):
-        profile = load_profile(name)
+        profile = find_profile(name)
         for way in COMPUTED:
             needed = need(model, way, profile.longest_edge // TOKEN_PIXELS, profile.batch_size * (1 + profile.negatives))
             rows.append({"way": way.name, "pixels": profile.longest_edge, "rows": profile.batch_size} | asdict(needed)

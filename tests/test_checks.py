@@ -131,13 +131,17 @@ def test_quiet_drops_only_the_messages_that_it_names(caplog):
     assert {record.getMessage() for record in caplog.records} == {"Something that matters"}
 
 
-def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics():
+def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkeypatch):
     import torch
     from huggingface_hub import constants
     from huggingface_hub.utils import are_progress_bars_disabled
 
-    hidden = are_progress_bars_disabled()
+    hidden, threads = are_progress_bars_disabled(), torch.get_num_threads()
     with warnings.catch_warnings():
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        environment.quiet()
+        assert torch.get_num_threads() == threads
+        monkeypatch.delenv("OMP_NUM_THREADS")
         environment.quiet()
         assert torch.get_num_threads() == environment.cores()
         assert constants.HF_HUB_DISABLE_TELEMETRY

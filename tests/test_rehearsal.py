@@ -166,9 +166,11 @@ def test_a_lesson_runs_on_the_published_path_and_fetches_what_it_needs_and_nothi
     import nbformat
 
     build = hub_folder.parent.parent
-    [result] = rehearse([lesson("02")], [T4], build, rows=2)
-    assert result.problems == []
-    assert result.fetched == sorted([T4.embedder, PUBLISHED_DATA])
-    notebook = nbformat.read(build / "rehearsal" / "t4" / f"{result.lesson}.ipynb", as_version=4)
-    assert "There is no GPU here" in output_text(notebook) or load_profile("t4") == T4
-    assert "✗" not in output_text(notebook)
+    results = rehearse([lesson("02")], [T4, FULL], build, rows=2)
+    assert {result.profile for result in results} == {"t4", "full"}
+    for result in results:
+        assert result.problems == []
+        assert result.fetched == sorted([T4.embedder, PUBLISHED_DATA])
+        notebook = nbformat.read(build / "rehearsal" / result.profile / f"{result.lesson}.ipynb", as_version=4)
+        assert "There is no GPU here" in output_text(notebook) or load_profile("t4") == T4
+        assert "✗" not in output_text(notebook)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .. import paths
+from ..environment import cores
 from ..files import atomic_write
 from ..lessons import Lesson
 from ..profiles import Profile
@@ -61,19 +63,26 @@ def rehearse(
     """Run every lesson in every profile, a process and an empty HF_HOME each, in `build`/rehearsal/<profile>.
 
     The profiles' values are as they are; `rows` is the lessons' ROWS. Later lessons find what earlier ones left.
+    Profiles run side by side, and share the cores.
     """
     folder = (build or paths.BUILD).resolve() / "rehearsal"
     served = build_hub(folder / "hub")
-    results = []
-    for profile in profiles:
+    results, busy = [], {profile.name for profile in profiles}
+
+    def in_order(profile: Profile) -> None:
         for lesson in lessons:
-            results.append(_rehearse(lesson, profile, served, folder / profile.name, rows))
-            say(str(results[-1]))
-            atomic_write(folder / "rehearsal.json", json.dumps([asdict(result) for result in results], indent=1) + "\n")
+            threads = max(1, cores() // len(busy))
+            results.append(result := _rehearse(lesson, profile, served, folder / profile.name, rows, threads))
+            say(str(result))
+            atomic_write(folder / "rehearsal.json", json.dumps([asdict(result) for result in list(results)], indent=1) + "\n")
+        busy.remove(profile.name)
+
+    with ThreadPoolExecutor(len(profiles)) as pool:
+        list(pool.map(in_order, profiles))
     return results
 
 
-def _rehearse(lesson: Lesson, profile: Profile, served: Path, build: Path, rows: int) -> Rehearsal:
+def _rehearse(lesson: Lesson, profile: Profile, served: Path, build: Path, rows: int, threads: int) -> Rehearsal:
     result = Rehearsal(lesson.name, profile.name)
     home, refused = build / "home", build / f"{lesson.name}-refused.txt"
     for old in (home, refused):
@@ -84,7 +93,8 @@ def _rehearse(lesson: Lesson, profile: Profile, served: Path, build: Path, rows:
         command += ["-p", "ROWS", str(rows)]
     started = time.monotonic()
     with serving_hub(served) as hub:
-        done = subprocess.run(command, cwd=paths.ROOT, env=environment(hub, home, build, refused), capture_output=True, text=True)
+        variables = environment(hub, home, build, refused) | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, cwd=paths.ROOT, env=variables, capture_output=True, text=True)
     result.minutes = round((time.monotonic() - started) / 60, 2)
     atomic_write(build / f"{lesson.name}-requests.jsonl", "".join(json.dumps(asdict(line)) + "\n" for line in hub.log))
     shutil.rmtree(home)

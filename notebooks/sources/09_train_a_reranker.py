@@ -90,7 +90,8 @@ retrieved = evaluation.per_query_ndcg(query_vectors, found.pages_after, query_id
 top = evaluation.rankings(query_vectors, found.pages_after, page_ids, k=DEPTH)
 candidates = dict(zip(query_ids, top, strict=True))
 
-source = Path(found.model) / "model.safetensors" if found.model else paths.DATA / "precomputed" / results.FILE
+shipped = paths.DATA / "precomputed" / results.FILE
+source = min(Path(found.model).glob("*model*.safetensors")) if found.model else shipped  # LoRA: the adapters
 interval = evaluation.bootstrap(retrieved)
 run.record("queries", len(query_ids))
 run.record("pages", len(page_ids))
