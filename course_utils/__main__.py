@@ -1,6 +1,6 @@
 """`python -m course_utils`, the same as `course`."""
 
-from course_utils.cli import main
+from course_utils.runner.cli import main
 
 if __name__ == "__main__":
     main(prog_name="course")

@@ -5,9 +5,9 @@ import importlib.util
 import json
 from pathlib import Path
 
-from . import paths
-from .errors import CourseError
-from .files import atomic_write, sha256
+from course_utils import paths
+from course_utils.errors import CourseError
+from course_utils.files import atomic_write, sha256
 
 HASHES = "SHA256.json"
 MINILM = "all-MiniLM-L6-v2"

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from .evaluation import deduplicate_by_content, merge_judgements
+from course_utils.evaluation import deduplicate_by_content, merge_judgements
 
 
 @dataclass(frozen=True)

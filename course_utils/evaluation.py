@@ -247,7 +247,9 @@ def _content_key(content) -> str:
         return sha256(Path(content))
     if isinstance(content, str) and re.fullmatch(r"[0-9a-fA-F]{16,}", content):
         return content.lower()
-    raise CourseError(f"{str(content)[:80]!r} is neither an image, a page that exists, nor a hash: build the pages first.")
+    raise CourseError(
+        f"{str(content)[:80]!r} is neither an image, a page that exists, nor a hash: build the pages first."
+    )
 
 
 # --- What a reader who knows too little would score ---------------------------------------------

@@ -57,7 +57,9 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
         script, asked, answered = (Path(folder) / name for name in ("program.py", "arguments.json", "answer.json"))
         script.write_text(program, encoding="utf-8")
         asked.write_text(json.dumps(arguments))
-        done = subprocess.run([sys.executable, script, asked, answered], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, script, asked, answered], env=environment, capture_output=True, text=True
+        )
         if done.returncode:
             raise CourseError(_reason(function.__name__, done))
         answer = json.loads(answered.read_text())

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from .environment import device
-from .errors import CourseError
+from course_utils.errors import CourseError
+from course_utils.machine import device
 
 
 @dataclass(frozen=True)
@@ -48,35 +48,94 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            name="tiny", hardware="2 CPU cores, 8 GB", network=False,
-            embedder="tiny-qwen3-vl-embedding", raw_vlm="tiny-qwen3-vl",
-            reranker="tiny-qwen3-vl-reranker", text_tower="all-MiniLM-L6-v2", image_tower="tiny-siglip",
-            dtype="float32", attention="sdpa", longest_edge=224 * 288,
-            dataset="factbook", train_rows=1984, negatives=1, batch_size=32, mini_batch_size=32, eval_batch_size=32,
-            epochs=1, learning_rate=5e-4, word_rates={r"embed_tokens": 2e-3}, warmup=0.1,
-            bf16=False, fp16=False, lora=False, frozen=r"\bvisual\.",
-            dimensions=(192, 128, 64, 32, 16), evaluations=2,
+            name="tiny",
+            hardware="2 CPU cores, 8 GB",
+            network=False,
+            embedder="tiny-qwen3-vl-embedding",
+            raw_vlm="tiny-qwen3-vl",
+            reranker="tiny-qwen3-vl-reranker",
+            text_tower="all-MiniLM-L6-v2",
+            image_tower="tiny-siglip",
+            dtype="float32",
+            attention="sdpa",
+            longest_edge=224 * 288,
+            dataset="factbook",
+            train_rows=1984,
+            negatives=1,
+            batch_size=32,
+            mini_batch_size=32,
+            eval_batch_size=32,
+            epochs=1,
+            learning_rate=5e-4,
+            word_rates={r"embed_tokens": 2e-3},
+            warmup=0.1,
+            bf16=False,
+            fp16=False,
+            lora=False,
+            frozen=r"\bvisual\.",
+            dimensions=(192, 128, 64, 32, 16),
+            evaluations=2,
             minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "05": 5, "06": 6, "07": 5, "08": 2, "09": 7},
         ),
         Profile(
-            name="t4", hardware="one 16 GB GPU", network=True,
-            embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
-            reranker="Qwen/Qwen3-VL-Reranker-2B", text_tower="sentence-transformers/all-MiniLM-L6-v2",
+            name="t4",
+            hardware="one 16 GB GPU",
+            network=True,
+            embedder="Qwen/Qwen3-VL-Embedding-2B",
+            raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            reranker="Qwen/Qwen3-VL-Reranker-2B",
+            text_tower="sentence-transformers/all-MiniLM-L6-v2",
             image_tower="google/siglip2-base-patch16-224",
-            dtype="float16", attention="sdpa", longest_edge=400 * 400,
-            dataset=PUBLISHED_DATA, train_rows=2000, negatives=1, batch_size=32, mini_batch_size=1, eval_batch_size=4,
-            epochs=1, learning_rate=1e-4, word_rates={}, warmup=0.1, bf16=False, fp16=True, lora=True, frozen="",
-            dimensions=PUBLISHED_DIMENSIONS, evaluations=1, minutes={"07": 120},
+            dtype="float16",
+            attention="sdpa",
+            longest_edge=400 * 400,
+            dataset=PUBLISHED_DATA,
+            train_rows=2000,
+            negatives=1,
+            batch_size=32,
+            mini_batch_size=1,
+            eval_batch_size=4,
+            epochs=1,
+            learning_rate=1e-4,
+            word_rates={},
+            warmup=0.1,
+            bf16=False,
+            fp16=True,
+            lora=True,
+            frozen="",
+            dimensions=PUBLISHED_DIMENSIONS,
+            evaluations=1,
+            minutes={"07": 120},
         ),
         Profile(
-            name="full", hardware="one 80 GB GPU", network=True,
-            embedder="Qwen/Qwen3-VL-Embedding-2B", raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
-            reranker="Qwen/Qwen3-VL-Reranker-2B", text_tower="sentence-transformers/all-MiniLM-L6-v2",
+            name="full",
+            hardware="one 80 GB GPU",
+            network=True,
+            embedder="Qwen/Qwen3-VL-Embedding-2B",
+            raw_vlm="Qwen/Qwen3-VL-2B-Instruct",
+            reranker="Qwen/Qwen3-VL-Reranker-2B",
+            text_tower="sentence-transformers/all-MiniLM-L6-v2",
             image_tower="google/siglip2-base-patch16-224",
-            dtype="bfloat16", attention="sdpa", longest_edge=600 * 600,
-            dataset=PUBLISHED_DATA, train_rows=10_000, negatives=1, batch_size=64, mini_batch_size=1, eval_batch_size=8,
-            epochs=1, learning_rate=2e-5, word_rates={}, warmup=0.1, bf16=True, fp16=False, lora=False, frozen="",
-            dimensions=PUBLISHED_DIMENSIONS, evaluations=5, minutes={"07": 180},
+            dtype="bfloat16",
+            attention="sdpa",
+            longest_edge=600 * 600,
+            dataset=PUBLISHED_DATA,
+            train_rows=10_000,
+            negatives=1,
+            batch_size=64,
+            mini_batch_size=1,
+            eval_batch_size=8,
+            epochs=1,
+            learning_rate=2e-5,
+            word_rates={},
+            warmup=0.1,
+            bf16=True,
+            fp16=False,
+            lora=False,
+            frozen="",
+            dimensions=PUBLISHED_DIMENSIONS,
+            evaluations=5,
+            minutes={"07": 180},
         ),
     )
 }
@@ -100,10 +159,16 @@ def load_profile(name: str) -> Profile:
 
 
 def _on_a_cpu(profile: Profile) -> Profile:
-    wanted = {"dtype": "float32", "bf16": False, "fp16": False,
-              "attention": profile.attention if profile.attention in ("sdpa", "eager") else "sdpa"}
+    wanted = {
+        "dtype": "float32",
+        "bf16": False,
+        "fp16": False,
+        "attention": profile.attention if profile.attention in ("sdpa", "eager") else "sdpa",
+    }
     changed = {field: value for field, value in wanted.items() if value != getattr(profile, field)}
     if changed:
-        values = ", ".join(f"{field} = {value!r} instead of {getattr(profile, field)!r}" for field, value in changed.items())
+        values = ", ".join(
+            f"{field} = {value!r} instead of {getattr(profile, field)!r}" for field, value in changed.items()
+        )
         print(f"There is no GPU here, so profile {profile.name} runs on the CPU, and slowly: {values}.")
     return replace(profile, **changed)

@@ -11,8 +11,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from course_utils.notebooks import find_sources  # noqa: E402, after the environment is set
 from course_utils.paths import ROOT  # noqa: E402
+from course_utils.runner.notebooks import find_sources  # noqa: E402, after the environment is set
 
 NO_NETWORK = Path(__file__).parent / "no_network"
 
@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def documents():
     """The whole data set, drawn once (1 to 2 minutes in a fresh clone) for all the tests that look at it."""
-    from course_utils.documents import build_documents
+    from course_utils.pages.dataset import build_documents
 
     return build_documents()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from course_utils import baselines, evaluation, plots_measure
+from course_utils import baselines, evaluation, plots
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
 
@@ -12,9 +12,9 @@ from course_utils.evaluation import Interval
 @pytest.fixture
 def world():
     """Four countries by three topics; one query with one relevant page, one with two."""
-    table = pd.DataFrame(
-        [{"page_id": f"{c}{t}", "country": c, "topic": t} for c in "ABCD" for t in "xyz"]
-    ).set_index("page_id")
+    table = pd.DataFrame([{"page_id": f"{c}{t}", "country": c, "topic": t} for c in "ABCD" for t in "xyz"]).set_index(
+        "page_id"
+    )
     return table, {"q0": {"Ax"}, "q1": {"Bx", "By"}}
 
 
@@ -50,8 +50,10 @@ def test_a_judged_page_outside_the_corpus_is_named(world):
 
 
 def test_systems_are_drawn_with_a_row_each_an_interval_each_and_the_size_of_every_slice():
-    scores = {name: {"text": Interval(0.5, 0.4, 0.6, 228), "scan": Interval(0, 0, 0, 72)} for name in ("bm25", "before")}
-    fig = plots_measure.systems(scores)
+    scores = {
+        name: {"text": Interval(0.5, 0.4, 0.6, 228), "scan": Interval(0, 0, 0, 72)} for name in ("bm25", "before")
+    }
+    fig = plots.systems(scores)
     axes = fig.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["bm25", "before"]
     assert "NDCG@10" in axes.get_xlabel() and "95%" in axes.get_xlabel()
@@ -62,12 +64,12 @@ def test_systems_with_different_slices_are_refused():
     one = Interval(0.5, 0.4, 0.6, 10)
     for scores in ({}, {"a": {}}, {"a": {"all": one}, "b": {"scan": one}}):
         with pytest.raises(CourseError, match="same slices"):
-            plots_measure.systems(scores)
+            plots.systems(scores)
 
 
 def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
     values = np.random.default_rng(0).random(300)
-    axes = plots_measure.interval_width({"a pair": values}, difference=0.02).axes[0]
+    axes = plots.interval_width({"a pair": values}, difference=0.02).axes[0]
     line, marker = axes.get_lines()[:2]
     x, y = line.get_xdata(), line.get_ydata()
     assert y[0] / y[-1] == pytest.approx(np.sqrt(x[-1] / x[0]))
@@ -75,4 +77,4 @@ def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
     assert marker.get_ydata()[0] == pytest.approx(1.96 * values.std() / np.sqrt(300), rel=0.05)
     assert axes.get_lines()[2].get_ydata()[0] == 0.02
     with pytest.raises(CourseError, match="one to"):
-        plots_measure.interval_width({})
+        plots.interval_width({})

@@ -5,9 +5,9 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from course_utils.bench import LESSON, PUBLISHED, Cost, bench
-from course_utils.cli import main
 from course_utils.errors import CourseError
+from course_utils.maintain.bench import LESSON, PUBLISHED, Cost, bench
+from course_utils.runner.cli import main
 
 
 @pytest.fixture(scope="module")

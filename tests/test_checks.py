@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from course_utils import environment
-from course_utils.checks import check, close, is_blank
+from course_utils import machine
+from course_utils.exercises import check, close, is_blank
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = [(lambda a: isinstance(a, int), "give a whole number"), (lambda a: a == 40, "count all the pages of the batch")]
@@ -53,7 +53,9 @@ def test_a_stub_function_that_returns_ellipsis_does_not_pass(capsys):
 def test_an_error_in_a_condition_becomes_one_line(capsys):
     passed, line = feedback(capsys, 3, [(lambda a: len(a) == 2, "give a list of two")])
     assert not passed
-    assert line.startswith("✗ in-batch negatives: give a list of two (trying it gave TypeError") and line.count("\n") == 1
+    assert (
+        line.startswith("✗ in-batch negatives: give a list of two (trying it gave TypeError") and line.count("\n") == 1
+    )
 
 
 def test_a_failed_assertion_does_not_give_the_answer_away(capsys):
@@ -93,22 +95,24 @@ def test_close_compares_numbers_arrays_and_tensors():
 
 
 def test_the_machine_is_described_for_the_report():
-    found = environment.machine()
+    found = machine.machine()
     assert set(found) == {"cpu", "cores", "memory_gb", "gpu", "python", "platform"}
     assert 1 <= found["cores"] <= os.cpu_count() and found["memory_gb"] > 0 and found["cpu"]
-    assert environment.device() in ("cpu", "cuda")
-    assert environment.versions()["sentence-transformers"][0].isdigit()
+    assert machine.device() in ("cpu", "cuda")
+    assert machine.versions()["sentence-transformers"][0].isdigit()
 
 
 def test_a_missing_package_is_named_as_such(monkeypatch):
-    monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
-    assert environment.versions() == {"no-such-package": "not installed"}
+    monkeypatch.setattr(machine, "PACKAGES", ("no-such-package",))
+    assert machine.versions() == {"no-such-package": "not installed"}
 
 
 def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
     show = "from course_utils.environment import peak_memory_mib as peak; "
-    child = f"import subprocess, sys; {show} block = b'x' * (200 << 20); print(peak()); block = None; sys.stdout.flush(); " \
+    child = (
+        f"import subprocess, sys; {show} block = b'x' * (200 << 20); print(peak()); block = None; sys.stdout.flush(); "
         f"subprocess.run([sys.executable, '-c', {show + 'print(peak())'!r}])"
+    )
     result = subprocess.run([sys.executable, "-c", child], cwd=ROOT, capture_output=True, text=True, check=True)
     parent, grandchild = map(float, result.stdout.split())
     assert 200 < parent < 400
@@ -118,10 +122,10 @@ def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
 
 def test_quiet_drops_only_the_messages_that_it_names(caplog):
     with warnings.catch_warnings():
-        environment.quiet()
-        environment.quiet()
+        machine.quiet()
+        machine.quiet()
         logger = logging.getLogger("transformers.image_utils")
-        assert len([known for known in logger.filters if isinstance(known, environment._Without)]) == 1
+        assert len([known for known in logger.filters if isinstance(known, machine._Without)]) == 1
         logger.addHandler(caplog.handler)
         try:
             logger.warning("Image decoding with `torchvision` is deprecated and will be removed")
@@ -139,11 +143,11 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
     hidden, threads = are_progress_bars_disabled(), torch.get_num_threads()
     with warnings.catch_warnings():
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        environment.quiet()
+        machine.quiet()
         assert torch.get_num_threads() == threads
         monkeypatch.delenv("OMP_NUM_THREADS")
-        environment.quiet()
-        assert torch.get_num_threads() == environment.cores()
+        machine.quiet()
+        assert torch.get_num_threads() == machine.cores()
         assert constants.HF_HUB_DISABLE_TELEMETRY
         assert are_progress_bars_disabled() == hidden
 
@@ -152,6 +156,6 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
 def test_quiet_keeps_warnings_that_matter(message, kept):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        environment.quiet()
+        machine.quiet()
         warnings.warn(message, UserWarning)
     assert len(seen) == kept

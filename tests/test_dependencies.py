@@ -126,4 +126,4 @@ def test_conda_takes_the_same_python_and_the_same_lock():
 
 
 def test_the_console_script_is_the_module_s_main():
-    assert PROJECT["scripts"] == {"course": "course_utils.cli:main"}
+    assert PROJECT["scripts"] == {"course": "course_utils.runner.cli:main"}

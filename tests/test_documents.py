@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from course_utils import documents as data
-from course_utils import queries, splits
 from course_utils.errors import CourseError
-from course_utils.facts import Page, pages, wordings
+from course_utils.pages import dataset as data
+from course_utils.pages import queries, splits
+from course_utils.pages.facts import Page, pages, wordings
 
 TEMPLATES = {
     name: getattr(queries, name) for name in ("BY_NAME", "BY_ADJECTIVE", "BY_CAPITAL", "BY_FORM", "RISING", "LEADING")
@@ -24,7 +24,33 @@ TEMPLATES = {
 RISES = {("up", "rising"): 1, ("down", "falling"): -1}
 NAMES_OF_PEOPLES = ("ethnic groups", "languages", "religions")  # topics whose labels are names
 STOP_WORDS = set(
-    "the of in a an how what by per and for to is are who which its their people or with on from at as".split()
+    [
+        "the",
+        "of",
+        "in",
+        "a",
+        "an",
+        "how",
+        "what",
+        "by",
+        "per",
+        "and",
+        "for",
+        "to",
+        "is",
+        "are",
+        "who",
+        "which",
+        "its",
+        "their",
+        "people",
+        "or",
+        "with",
+        "on",
+        "from",
+        "at",
+        "as",
+    ]
 )
 SUFFIXES = ("ation", "ment", "ing", "ion", "ers", "ity", "ed", "es", "er", "al", "ly", "s")
 
@@ -350,7 +376,9 @@ def counted(monkeypatch) -> list[str]:
 
     class Pool:
         def __init__(self, *_): ...
-        def __enter__(self): return self
+        def __enter__(self):
+            return self
+
         def __exit__(self, *_): ...
 
         def map(self, _, jobs, chunksize):

@@ -5,13 +5,13 @@ from collections import namedtuple
 
 import pytest
 
-from course_utils import downloads as module
-from course_utils import setup_check
-from course_utils.downloads import EXPECTED, Download, downloads
-from course_utils.lessons import find_lessons
 from course_utils.paths import SOLUTIONS
 from course_utils.profiles import PROFILES, PUBLISHED_DATA
-from course_utils.setup_check import FAIL, OK, check_setup
+from course_utils.runner import downloads as module
+from course_utils.runner import setup_check
+from course_utils.runner.downloads import EXPECTED, Download, downloads
+from course_utils.runner.lessons import find_lessons
+from course_utils.runner.setup_check import FAIL, OK, check_setup
 
 FULL = PROFILES["full"]
 
@@ -39,12 +39,17 @@ def test_every_published_name_has_a_size_and_says_where_it_comes_from():
 def test_the_hubs_own_figure_comes_first_and_without_an_answer_there_is_another(monkeypatch):
     monkeypatch.setattr(module, "_published_size", lambda name, kind: 7_000_000_000 if kind == "dataset" else None)
     found = {one.name: one for one in downloads(FULL, ask=True)}
-    assert (found[PUBLISHED_DATA].size, found[PUBLISHED_DATA].source) == (7_000_000_000, "published: the Hub's own figure")
+    assert (found[PUBLISHED_DATA].size, found[PUBLISHED_DATA].source) == (
+        7_000_000_000,
+        "published: the Hub's own figure",
+    )
     assert found[FULL.embedder].source.startswith("computed")
 
 
 def test_what_is_in_the_cache_is_not_fetched_again(monkeypatch):
-    monkeypatch.setattr(module, "_cached", lambda: {("model", FULL.embedder): 4_250_000_000, ("dataset", PUBLISHED_DATA): 3_000_000_000})
+    monkeypatch.setattr(
+        module, "_cached", lambda: {("model", FULL.embedder): 4_250_000_000, ("dataset", PUBLISHED_DATA): 3_000_000_000}
+    )
     found = {one.name: one for one in downloads(FULL, ask=False)}
     assert found[FULL.embedder].left == 0 and str(found[FULL.embedder]).endswith("in the cache")
     assert found[PUBLISHED_DATA].left == found[PUBLISHED_DATA].size - 3_000_000_000

@@ -240,9 +240,7 @@ def simulate(candidates, found, relevant, pages, k=10, draws=8000):
     """NDCG@k of readers who shuffle the candidates, then the rest."""
     rng = np.random.default_rng(0)
     first, rest = np.arange(candidates) < found, np.arange(pages - candidates) < relevant - found
-    order = np.concatenate(
-        [rng.permuted(np.tile(part, (draws, 1)), axis=1) for part in (first, rest)], axis=1
-    )
+    order = np.concatenate([rng.permuted(np.tile(part, (draws, 1)), axis=1) for part in (first, rest)], axis=1)
     weights = 1 / np.log2(np.arange(2, min(k, pages) + 2))
     ideal = (1 / np.log2(np.arange(2, min(k, relevant) + 2))).sum()
     return (order[:, :k] @ weights[: order.shape[1]] / ideal).mean()

@@ -6,16 +6,31 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from course_utils import full_size as fs
-from course_utils.cli import main
 from course_utils.errors import CourseError
+from course_utils.maintain import full_size as fs
+from course_utils.runner.cli import main
 
 TOLERANCE = 0.25  # of the estimate, for a model so small that libraries are most of what its process holds
 NARROW = {
-    "text": {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 20_000},
-    "vision": {"depth": 2, "hidden_size": 128, "intermediate_size": 512, "num_heads": 4, "out_hidden_size": 256,
-               "patch_size": 16, "spatial_merge_size": 2, "deepstack_visual_indexes": [1]},
+    "text": {
+        "num_hidden_layers": 2,
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "vocab_size": 20_000,
+    },
+    "vision": {
+        "depth": 2,
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_heads": 4,
+        "out_hidden_size": 256,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "deepstack_visual_indexes": [1],
+    },
 }
 LORA, ALL = fs.Way("LoRA"), fs.Way("all weights")
 
@@ -88,7 +103,9 @@ def test_need_is_weights_gradients_two_moments_and_activations(true):
     bf16, master, lora = (fs.need(true, way, 324, pages=2) for way in (ALL, fs.Way("all weights", 4), LORA))
     assert (bf16.weights, bf16.gradients, bf16.optimizer) == pytest.approx((2 * n, 2 * n, 4 * n))
     assert (master.weights, master.gradients, master.optimizer) == pytest.approx((6 * n, 4 * n, 8 * n))
-    assert (lora.weights, lora.gradients, lora.optimizer) == pytest.approx((2 * n + 4 * adapters, 4 * adapters, 8 * adapters))
+    assert (lora.weights, lora.gradients, lora.optimizer) == pytest.approx(
+        (2 * n + 4 * adapters, 4 * adapters, 8 * adapters)
+    )
     assert bf16.total == pytest.approx(bf16.weights + bf16.gradients + bf16.optimizer + bf16.activations + bf16.batch)
     assert bf16.batch == pytest.approx(2 * 324 * 4 * 1536 * 4 / 1e9)
     assert fs.need(true, fs.Way("all weights", optimizer=False), 324, 2).optimizer == 0
@@ -122,7 +139,9 @@ def test_a_step_that_does_not_fit_is_refused_in_a_sentence_and_not_tried(monkeyp
 def test_a_step_that_takes_more_than_it_may_ends_with_a_sentence(monkeypatch, narrow):
     monkeypatch.setattr(fs, "free_gb", lambda: 0.02)  # too little for the imports, even
     monkeypatch.setattr(fs, "MARGIN", 0)
-    with pytest.raises(CourseError, match=r"all weights, 16 bits: not finished; about 1\.. GB were expected and 0\.0 GB free"):
+    with pytest.raises(
+        CourseError, match=r"all weights, 16 bits: not finished; about 1\.. GB were expected and 0\.0 GB free"
+    ):
         fs.measure(narrow, ALL, side=256)
 
 

@@ -6,18 +6,26 @@ import pytest
 from click.testing import CliRunner
 
 from course_utils import paths
-from course_utils.cli import main
-from course_utils.housekeeping import clean, overview
 from course_utils.profiles import PROFILES
-from course_utils.records import FINISHED, RUNNING, Record, write_record
+from course_utils.runner.cli import main
+from course_utils.runner.housekeeping import clean, overview
+from course_utils.runner.records import FINISHED, RUNNING, Record, write_record
 
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """A build folder with a run, a training of stand-ins and a file of the learner's own; a cache; models."""
     build = tmp_path / "build"
-    for path in ("build/07_toy/model.bin", "build/07_toy.ipynb", "build/07_toy.html", "build/index.html",
-                 "build/standins/weights", "build/notes.txt", "cache/page.png", "models/weights"):
+    for path in (
+        "build/07_toy/model.bin",
+        "build/07_toy.ipynb",
+        "build/07_toy.html",
+        "build/index.html",
+        "build/standins/weights",
+        "build/notes.txt",
+        "cache/page.png",
+        "models/weights",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"x" * 500_000)
     for name, folder in (("BUILD", build), ("CACHE", tmp_path / "cache"), ("MODELS", tmp_path / "models")):
@@ -30,7 +38,9 @@ def left(folder):
 
 
 def record(**values):
-    return Record(lesson="07_toy", title="07 · Toy", profile="tiny", parameters={}, variant="learner", fingerprint="", **values)
+    return Record(
+        lesson="07_toy", title="07 · Toy", profile="tiny", parameters={}, variant="learner", fingerprint="", **values
+    )
 
 
 def test_clean_removes_what_runs_left_and_keeps_the_rest(build):
@@ -69,8 +79,14 @@ def test_the_list_names_every_lesson_with_minutes_memory_and_status(tmp_path):
     assert f" {PROFILES['tiny'].minutes['07']:g}  " in seven and " GB " in seven and seven.endswith("not run yet")
 
 
-@pytest.mark.parametrize("status, minutes, words", [
-    (FINISHED, 5.2, "finished in 5.2 min, tiny"), ("failed", 0.5, "failed in 30 s, tiny"), ("interrupted", None, "interrupted, tiny")])
+@pytest.mark.parametrize(
+    "status, minutes, words",
+    [
+        (FINISHED, 5.2, "finished in 5.2 min, tiny"),
+        ("failed", 0.5, "failed in 30 s, tiny"),
+        ("interrupted", None, "interrupted, tiny"),
+    ],
+)
 def test_the_list_says_how_the_last_run_went(tmp_path, status, minutes, words):
     done = record(status=status, minutes=minutes)
     done.lesson = "07_finetune_qwen3_vl_embedding"

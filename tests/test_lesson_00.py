@@ -29,7 +29,14 @@ def test_lesson_00_finds_this_machine_ready(lesson_00):
 def test_lesson_00_shows_a_gain_over_all_the_test_pages_with_intervals(lesson_00):
     metrics = lesson_00[1]["metrics"]
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
-    assert 0 <= metrics["ndcg@10/before/low"] <= metrics["ndcg@10/before"] < metrics["ndcg@10/after"] <= metrics["ndcg@10/after/high"] <= 1
+    assert (
+        0
+        <= metrics["ndcg@10/before/low"]
+        <= metrics["ndcg@10/before"]
+        < metrics["ndcg@10/after"]
+        <= metrics["ndcg@10/after/high"]
+        <= 1
+    )
     assert metrics["ndcg@10/gain/low"] > 0
 
 

@@ -29,7 +29,12 @@ def test_article_a_raw_vlm_gets_mean_pooling_by_itself(lesson_01):
 
 def test_lesson_01_every_score_has_its_interval(lesson_01):
     metrics = lesson_01[1]["metrics"]
-    for name in ("ndcg@10/dev/embedding-model", "ndcg@10/dev/raw-vlm-mean", "ndcg@10/dev/raw-vlm-last-token", "right-first/reranker"):
+    for name in (
+        "ndcg@10/dev/embedding-model",
+        "ndcg@10/dev/raw-vlm-mean",
+        "ndcg@10/dev/raw-vlm-last-token",
+        "right-first/reranker",
+    ):
         assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
 
 
@@ -42,7 +47,11 @@ def test_article_modality_is_detected_from_the_processor(lesson_01):
 
 def test_article_processor_arguments_set_the_tokens_and_a_call_wins_over_the_load(lesson_01):
     notebook, found = lesson_01
-    tokens = [value for name, value in sorted(found["metrics"].items(), key=lambda item: item[1]) if name.startswith("tokens/pixels/")]
+    tokens = [
+        value
+        for name, value in sorted(found["metrics"].items(), key=lambda item: item[1])
+        if name.startswith("tokens/pixels/")
+    ]
     assert len(tokens) == 4 and tokens[-1] >= 8 * tokens[0]
     assert "processor_kwargs, at load: 12 image tokens" in output_text(notebook)
     assert "processing_kwargs, at call: 63 image tokens" in output_text(notebook)

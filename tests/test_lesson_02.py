@@ -8,7 +8,15 @@ from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "02_inputs_of_every_kind"
 FORMS = ("path", "url", "numpy-channels-last", "numpy-channels-first", "torch-channels-first", "dictionary", "message")
-REFUSED = ("a-grey-page-two-axes", "bytes-of-a-file", "a-pathlib-path", "a-raw-row-of-datasets", "sound", "a-number", "sound-at-another-rate")
+REFUSED = (
+    "a-grey-page-two-axes",
+    "bytes-of-a-file",
+    "a-pathlib-path",
+    "a-raw-row-of-datasets",
+    "sound",
+    "a-number",
+    "sound-at-another-rate",
+)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +72,12 @@ def test_lesson_02_an_unknown_prompt_has_a_measured_cost(lesson_02):
 
 def test_lesson_02_the_modality_gap_is_measured_against_chance_and_closed_by_centring(lesson_02):
     metrics = lesson_02[1]["metrics"]
-    assert 0 < metrics["gap/distance/shuffled/low"] <= metrics["gap/distance/shuffled"] <= metrics["gap/distance/shuffled/high"]
+    assert (
+        0
+        < metrics["gap/distance/shuffled/low"]
+        <= metrics["gap/distance/shuffled"]
+        <= metrics["gap/distance/shuffled/high"]
+    )
     assert metrics["gap/distance"] > metrics["gap/distance/shuffled/high"]
     assert metrics["gap/distance/centred"] < 0.2 * metrics["gap/distance"]
     assert metrics["ndcg@10/gain-of-centring/low"] <= metrics["ndcg@10/gain-of-centring/high"]

@@ -48,7 +48,13 @@ def test_lesson_03_mining_brings_the_copy_and_judgements_or_a_margin_throw_it_ou
 def test_lesson_03_random_and_mined_negatives_are_compared_with_an_interval(lesson_03):
     metrics = lesson_03[1]["metrics"]
     for name in ("before", "random", "mined"):
-        assert 0 <= metrics[f"ndcg@10/dev/{name}/low"] <= metrics[f"ndcg@10/dev/{name}"] <= metrics[f"ndcg@10/dev/{name}/high"] <= 1
+        assert (
+            0
+            <= metrics[f"ndcg@10/dev/{name}/low"]
+            <= metrics[f"ndcg@10/dev/{name}"]
+            <= metrics[f"ndcg@10/dev/{name}/high"]
+            <= 1
+        )
     gain = metrics["ndcg@10/dev/gain-of-mining"]
     assert gain == pytest.approx(metrics["ndcg@10/dev/mined"] - metrics["ndcg@10/dev/random"])
     assert metrics["ndcg@10/dev/random"] != metrics["ndcg@10/dev/before"], "nothing was trained"

@@ -35,7 +35,9 @@ def test_ndcg_by_hand_gives_the_values_worked_out_on_paper(defined):
     assert ndcg(["b", "a"], {"a"}) == pytest.approx(1 / math.log2(3))
     assert ndcg([*others[:9], "a"], {"a"}) == pytest.approx(1 / math.log2(11))
     assert ndcg([*others[:10], "a"], {"a"}) == 0
-    assert ndcg(["x", "a", "y", "b"], {"a", "b"}) == pytest.approx((1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3)))
+    assert ndcg(["x", "a", "y", "b"], {"a", "b"}) == pytest.approx(
+        (1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
+    )
     assert ndcg(["a", "b"], {"a", "missing"}) == pytest.approx(1 / (1 + 1 / math.log2(3)))
     assert ndcg(others, set(others[:13])) == 1, "with more than ten relevant pages, ten of them on top are perfect"
 
@@ -46,7 +48,9 @@ def test_ndcg_by_hand_agrees_with_the_course_on_random_rankings(defined):
     for _ in range(200):
         ranking = list(rng.permutation(pages))[: rng.integers(1, 41)]
         relevant = set(rng.choice(pages, size=rng.integers(1, 16), replace=False))
-        assert defined["ndcg_at_10"](ranking, relevant) == pytest.approx(evaluation.ndcg_at_k(ranking, relevant), abs=1e-12)
+        assert defined["ndcg_at_10"](ranking, relevant) == pytest.approx(
+            evaluation.ndcg_at_k(ranking, relevant), abs=1e-12
+        )
 
 
 def test_mrr_sees_the_first_relevant_page_and_recall_how_many(defined):

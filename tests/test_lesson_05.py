@@ -8,8 +8,16 @@ from executed import assert_every_cell_ran_in_order, functions_of, output_text
 from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "05_router_with_dense"
-SCORES = ("before", "stage-one", "after", "vlm-before", "vlm-after", "after/unseen-country", "after/scan",
-          *(f"{when}/unseen-wording" for when in ("stage-one", "after", "vlm-before", "vlm-after")))
+SCORES = (
+    "before",
+    "stage-one",
+    "after",
+    "vlm-before",
+    "vlm-after",
+    "after/unseen-country",
+    "after/scan",
+    *(f"{when}/unseen-wording" for when in ("stage-one", "after", "vlm-before", "vlm-after")),
+)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +66,9 @@ def test_article_a_router_joins_two_encoders_and_the_modality_chooses(lesson_05)
 
 def test_article_spaces_are_unaligned_before_training(metrics):
     assert abs(metrics["ndcg@10/before"] - metrics["ndcg@10/chance"]) <= 0.02
-    assert metrics["ndcg@10/before/best-of-19-draws"] <= metrics["ndcg@10/chance"] + 0.03, "a lucky draw of Dense aligns the spaces"
+    assert metrics["ndcg@10/before/best-of-19-draws"] <= metrics["ndcg@10/chance"] + 0.03, (
+        "a lucky draw of Dense aligns the spaces"
+    )
 
 
 def test_article_training_aligns_them(metrics):
@@ -90,7 +100,9 @@ def test_lesson_05_runs_every_cell_and_passes_its_own_checks(lesson_05):
     notebook, found = lesson_05
     assert_every_cell_ran_in_order(notebook)
     assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") == 2
-    assert {"clouds_before", "clouds_after", "before_after", "stage_two", "systems", "free_wording"} == set(found["figures"])
+    assert {"clouds_before", "clouds_after", "before_after", "stage_two", "systems", "free_wording"} == set(
+        found["figures"]
+    )
     assert found["peak_memory_mib"] < 8 * 1024
 
 

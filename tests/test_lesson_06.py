@@ -38,7 +38,9 @@ class Toy(torch.nn.Module):
         vectors = torch.tanh(self.words(features["input_ids"])).mean(dim=1)
         if "pixel_values" in features:
             counts = features["image_grid_thw"].prod(dim=1).tolist()
-            vectors = vectors + torch.stack([p.sum(dim=0) for p in self.patches(features["pixel_values"]).split(counts)])
+            vectors = vectors + torch.stack(
+                [p.sum(dim=0) for p in self.patches(features["pixel_values"]).split(counts)]
+            )
         self.rows.append(len(vectors))
         return {"sentence_embedding": vectors}
 
@@ -50,8 +52,12 @@ def columns():
 
     def pages():
         grid = torch.tensor([[1, 1 + k % 3, 2] for k in range(7)])
-        return {"input_ids": torch.randint(50, (7, 5)), "image_grid_thw": grid, "modality": "message",
-                "pixel_values": torch.randn(int(grid.prod(dim=1).sum()), 3, dtype=torch.float64)}
+        return {
+            "input_ids": torch.randint(50, (7, 5)),
+            "image_grid_thw": grid,
+            "modality": "message",
+            "pixel_values": torch.randn(int(grid.prod(dim=1).sum()), 3, dtype=torch.float64),
+        }
 
     return [{"input_ids": torch.randint(50, (7, 4)), "modality": "message"}, pages(), pages()]
 
@@ -150,7 +156,9 @@ def test_lesson_06_scores_of_each_batch_size_have_an_interval(lesson_06):
     for when in ("before", "batch-2", "batch-8", "batch-32"):
         name = f"ndcg@10/dev/{when}"
         assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
-    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"], "the training that the lesson compares did not train"
+    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"], (
+        "the training that the lesson compares did not train"
+    )
 
 
 def test_lesson_06_for_learners_runs_on_few_rows_with_its_exercises_blank(execute):

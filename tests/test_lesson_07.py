@@ -34,7 +34,12 @@ def test_lesson_07_finetuning_lifts_a_fair_base_beyond_doubt(lesson_07):
     assert metrics["ndcg@10/before"] >= 0.40
     assert metrics["ndcg@10/gain/low"] > 0
     assert metrics["ndcg@10/after/unseen-country"] >= 0.75
-    assert metrics["ndcg@10/after"] > metrics["ndcg@10/country-only"] > metrics["ndcg@10/topic-only"] > metrics["ndcg@10/chance"]
+    assert (
+        metrics["ndcg@10/after"]
+        > metrics["ndcg@10/country-only"]
+        > metrics["ndcg@10/topic-only"]
+        > metrics["ndcg@10/chance"]
+    )
     assert 0 <= metrics["ndcg@10/after/unseen-wording"] <= 1
 
 
@@ -52,7 +57,9 @@ def assert_adapter(metrics):
     assert metrics["lora/difference/merged"] <= 1e-5 < 1e-4 < metrics["lora/difference/base"]
 
 
-@pytest.mark.parametrize("name, bar", [("ndcg@10/after", 0.90), ("ndcg@10/after/scan", 0.80), ("ndcg@10/error-cut", 0.60)])
+@pytest.mark.parametrize(
+    "name, bar", [("ndcg@10/after", 0.90), ("ndcg@10/after/scan", 0.80), ("ndcg@10/error-cut", 0.60)]
+)
 def test_lesson_07_reaches_the_bars_that_the_course_set_itself(lesson_07, name, bar):
     assert lesson_07[1]["metrics"][name] >= bar
 
@@ -88,7 +95,9 @@ def test_the_scaler_of_fp16_takes_float32_parameters_only():
 
 def test_the_adapter_of_an_fp16_model_trains_in_float32():
     defined = functions_of("07_finetune_qwen3_vl_embedding", LoraConfig=LoraConfig)
-    model = SentenceTransformer(checkpoint("tiny-qwen3-vl-embedding"), device="cpu", model_kwargs={"dtype": torch.float16})
+    model = SentenceTransformer(
+        checkpoint("tiny-qwen3-vl-embedding"), device="cpu", model_kwargs={"dtype": torch.float16}
+    )
     defined["add_adapter"](model)
     dtypes = {(parameter.requires_grad, parameter.dtype) for parameter in model.parameters()}
     assert dtypes == {(True, torch.float32), (False, torch.float16)}

@@ -3,7 +3,7 @@
 import pytest
 from executed import assert_every_cell_ran_in_order, output_text
 
-from course_utils import results
+from course_utils import finetuned
 from course_utils.paths import NOTEBOOKS, SOLUTIONS
 from course_utils.profiles import PROFILES
 
@@ -26,8 +26,17 @@ def test_lesson_08_runs_every_cell_and_passes_its_own_checks(lesson_08):
     assert_every_cell_ran_in_order(notebook)
     assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") == 2
     assert found["peak_memory_mib"] < 8 * 1024
-    assert {"before_after", "by_slice", "by_dimension", "by_budget", "size_and_ndcg", "gains", "first_page", "chance", "seeds"} \
-        == set(found["figures"])
+    assert {
+        "before_after",
+        "by_slice",
+        "by_dimension",
+        "by_budget",
+        "size_and_ndcg",
+        "gains",
+        "first_page",
+        "chance",
+        "seeds",
+    } == set(found["figures"])
 
 
 def test_lesson_08_scores_the_whole_test_split_with_intervals(metrics):
@@ -62,8 +71,11 @@ def test_lesson_08_scores_every_dimension_and_the_full_one_is_the_score_itself(m
 
 
 def test_lesson_08_scores_and_times_four_pixel_budgets(metrics):
-    scores = {int(name.split("/")[2].removesuffix("-tokens")): value for name, value in metrics.items()
-              if name.startswith("ndcg@10/pixels/") and name.count("/") == 2}
+    scores = {
+        int(name.split("/")[2].removesuffix("-tokens")): value
+        for name, value in metrics.items()
+        if name.startswith("ndcg@10/pixels/") and name.count("/") == 2
+    }
     seconds = {name for name, value in metrics.items() if name.startswith("seconds/pixels/") and value > 0}
     assert len(scores) == len(seconds) == 4
     tokens = sorted(scores)
@@ -73,14 +85,16 @@ def test_lesson_08_scores_and_times_four_pixel_budgets(metrics):
 
 def test_lesson_08_what_stands_first_adds_up_and_the_right_page_does_so_more_often(metrics):
     for when in ("before", "after"):
-        kinds = [value for name, value in metrics.items() if name.startswith(f"first-page/{when}/") and name.count("/") == 2]
+        kinds = [
+            value for name, value in metrics.items() if name.startswith(f"first-page/{when}/") and name.count("/") == 2
+        ]
         assert len(kinds) == 4 and sum(kinds) == pytest.approx(1)
     assert metrics["first-page/after/the-right-page"] > metrics["first-page/before/the-right-page"]
 
 
 def test_lesson_08_reports_three_training_seeds_that_all_gained(metrics):
     seeds = {name for name in metrics if name.startswith("gain-by-seed/") and name.count("/") == 1}
-    assert len(seeds) == len(results.seeds()) == 3
+    assert len(seeds) == len(finetuned.seeds()) == 3
     assert all(metrics[f"{name}/low"] > 0 for name in seeds)
 
 

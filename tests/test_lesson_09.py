@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from executed import assert_every_cell_ran_in_order, functions_of, output_text
 
-from course_utils import evaluation, plots_rerank, results
+from course_utils import evaluation, finetuned, plots
 from course_utils.corpus import build_corpus
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
@@ -53,14 +53,14 @@ def test_calibration_error_is_zero_for_a_probability_and_the_gap_for_anything_el
 def test_figures_show_every_depth_and_every_system():
     interval = Interval(0.9, 0.88, 0.92, 300)
     depths = {0: interval, 5: interval, 20: interval}
-    figure = plots_rerank.by_depth(depths, {0: 0.01, 5: 0.1, 20: 0.4}, {0: 0.9, 5: 0.95, 20: 0.99})
+    figure = plots.by_depth(depths, {0: 0.01, 5: 0.1, 20: 0.4}, {0: 0.9, 5: 0.95, 20: 0.99})
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0\n0.01 s", "5\n0.10 s", "20\n0.40 s"]
     pair = (np.array([0.1, 0.9]), np.array([0, 1]))
-    assert len(plots_rerank.reliability({"one": pair, "two": pair}).axes) == 4
+    assert len(plots.reliability({"one": pair, "two": pair}).axes) == 4
     with pytest.raises(CourseError):
-        plots_rerank.by_depth(depths, {0: 0.01}, {0: 0.9})
+        plots.by_depth(depths, {0: 0.01}, {0: 0.9})
     with pytest.raises(CourseError):
-        plots_rerank.reliability({"one": (np.array([0.1]), np.array([]))})
+        plots.reliability({"one": (np.array([0.1]), np.array([]))})
 
 
 # --- the lesson ---
@@ -88,9 +88,11 @@ def test_lesson_09_logit_score_and_dense_start_as_one(metrics):
 def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics, documents):
     from datasets import load_dataset
 
-    found = results.finetuned("tiny")
+    found = finetuned.finetuned("tiny")
     test = build_corpus(load_dataset("parquet", data_files=documents.test, split="train").with_format(None))
-    after = evaluation.per_query_ndcg(found.queries_after, found.pages_after, found.query_ids, found.page_ids, test.relevant)
+    after = evaluation.per_query_ndcg(
+        found.queries_after, found.pages_after, found.query_ids, found.page_ids, test.relevant
+    )
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
     assert 0 < metrics["retriever/sha256/first-48-bits"] < 2**48
     if metrics["precomputed"] == (found.label == "precomputed"):
@@ -114,7 +116,9 @@ def test_lesson_09_gain_is_beyond_the_luck_of_the_queries(metrics):
 
 
 def test_lesson_09_finetuning_teaches_the_ready_reranker_these_queries(metrics):
-    assert metrics["ndcg@10/dev/ready-finetuned-listwise"] > metrics["ndcg@10/dev/ready"] > metrics["ndcg@10/dev/chance"]
+    assert (
+        metrics["ndcg@10/dev/ready-finetuned-listwise"] > metrics["ndcg@10/dev/ready"] > metrics["ndcg@10/dev/chance"]
+    )
 
 
 def test_lesson_09_scaling_brings_scores_near_probabilities(metrics):

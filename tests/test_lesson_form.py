@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from course_utils.notebooks import build
+from course_utils.runner.notebooks import build
 
 MAX_CODE_LINES = 40
 
@@ -38,10 +38,10 @@ def test_the_first_cell_says_what_it_gives_and_what_it_takes(lesson, cells):
     starts = ["**You will be able to**", "**Time**", "**Memory**", "**Read first**"]
     places = [next((i for i, line in enumerate(lines) if line.startswith(start)), None) for start in starts]
     assert None not in places and places == sorted(places), f"the first cell needs, in order: {starts}"
-    goals = "\n".join(lines[places[0]:places[1]])
+    goals = "\n".join(lines[places[0] : places[1]])
     assert 3 <= len(bullets(goals)) <= 5
     for profile in ("tiny", "t4", "full"):
-        assert profile in "\n".join(lines[places[1]:places[2]]), f"**Time** does not name {profile}"
+        assert profile in "\n".join(lines[places[1] : places[2]]), f"**Time** does not name {profile}"
 
 
 def test_the_second_cell_alone_is_tagged_parameters(cells):
@@ -82,14 +82,18 @@ def test_formulas_are_plain_text_which_reads_without_a_network(cells):
 
 
 def test_no_cell_is_a_wall_of_code(cells):
-    long = {cell.id: len(cell.source.splitlines()) for cell in cells
-            if cell.cell_type == "code" and len(cell.source.splitlines()) > MAX_CODE_LINES}
+    long = {
+        cell.id: len(cell.source.splitlines())
+        for cell in cells
+        if cell.cell_type == "code" and len(cell.source.splitlines()) > MAX_CODE_LINES
+    }
     assert long == {}
 
 
 def test_every_exercise_has_a_stub_and_a_check(cells):
-    starts = [i for i, cell in enumerate(cells)
-              if cell.cell_type == "markdown" and cell.source.startswith("### Exercise")]
+    starts = [
+        i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and cell.source.startswith("### Exercise")
+    ]
     assert 2 <= len(starts) <= 3
     for start, end in zip(starts, [*starts[1:], len(cells)]):
         title = cells[start].source.splitlines()[0]

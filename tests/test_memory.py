@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from course_utils import memory, plots_memory
+from course_utils import memory, plots
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
 
@@ -82,16 +82,20 @@ def test_a_process_that_the_system_ends_is_one_sentence_about_memory():
 
 
 def test_memory_is_drawn_from_zero_with_a_line_for_each_way_to_train():
-    fig = plots_memory.by_batch_size({"plain": {16: 1500, 128: 5000}, "cached": {16: 1200, 128: 1500}}, at_rest=1000)
+    fig = plots.by_batch_size({"plain": {16: 1500, 128: 5000}, "cached": {16: 1200, 128: 1500}}, at_rest=1000)
     (axes,) = fig.axes
     assert axes.get_ylim()[0] == 0 and "MiB" in axes.get_ylabel() and "batch size" in axes.get_xlabel()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["plain", "cached", "before a step: 1,000 MiB"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "plain",
+        "cached",
+        "before a step: 1,000 MiB",
+    ]
     assert [text.get_text() for text in axes.texts] == ["5,000", "1,500"]
 
 
 def test_scores_by_batch_size_are_drawn_with_their_intervals_and_n():
     scores = {8: Interval(0.6, 0.5, 0.7, 60), 2: Interval(0.5, 0.4, 0.6, 60)}
-    (axes,) = plots_memory.score_by_batch_size(scores, Interval(0.4, 0.3, 0.5, 60)).axes
+    (axes,) = plots.score_by_batch_size(scores, Interval(0.4, 0.3, 0.5, 60)).axes
     legend = " ".join(text.get_text() for text in axes.get_legend().get_texts())
     assert "n=60" in legend and "before: 0.40" in legend
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "8"]
@@ -99,17 +103,20 @@ def test_scores_by_batch_size_are_drawn_with_their_intervals_and_n():
 
 
 def test_a_similarity_matrix_borders_each_query_s_own_page():
-    axes = plots_memory.similarity_matrix(np.eye(3, 6), ["a", "b", "c" * 60]).axes[0]
+    axes = plots.similarity_matrix(np.eye(3, 6), ["a", "b", "c" * 60]).axes[0]
     assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 0.5), (1.5, 1.5)]
     assert axes.get_yticklabels()[2].get_text().endswith("…")
 
 
-@pytest.mark.parametrize("draw", [
-    lambda: plots_memory.by_batch_size({}, 0),
-    lambda: plots_memory.by_batch_size({"plain": {}}, 0),
-    lambda: plots_memory.score_by_batch_size({}, Interval(0, 0, 0, 1)),
-    lambda: plots_memory.similarity_matrix(np.eye(2), ["a"]),
-])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.by_batch_size({}, 0),
+        lambda: plots.by_batch_size({"plain": {}}, 0),
+        lambda: plots.score_by_batch_size({}, Interval(0, 0, 0, 1)),
+        lambda: plots.similarity_matrix(np.eye(2), ["a"]),
+    ],
+)
 def test_nothing_to_draw_gets_a_sentence(draw):
     with pytest.raises(CourseError, match="at least"):
         draw()

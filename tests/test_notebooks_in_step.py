@@ -7,10 +7,10 @@ import nbformat
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.notebooks import STUB, blank_solutions, build, check_all, find_sources, render_all, write_all
 from course_utils.paths import NOTEBOOKS, SOLUTIONS
+from course_utils.runner.notebooks import STUB, blank_solutions, build, check_all, find_sources, render_all, write_all
 
-TOY = '''# %% [markdown]
+TOY = """# %% [markdown]
 # # 03 · Toy
 
 # %% tags=["parameters"]
@@ -28,7 +28,7 @@ def double(x):
 answer = double(21)
 # </solution>
 print(answer)
-'''
+"""
 
 
 @pytest.fixture
@@ -55,8 +55,9 @@ def test_every_notebook_is_in_step_with_its_source():
 def test_the_learner_s_notebook_differs_from_the_solution_only_at_marked_lines(lesson):
     learner, solution = read(NOTEBOOKS, lesson), read(SOLUTIONS, lesson)
     assert learner.metadata == solution.metadata
-    assert [(c.id, c.cell_type, c.metadata) for c in learner.cells] == \
-        [(c.id, c.cell_type, c.metadata) for c in solution.cells]
+    assert [(c.id, c.cell_type, c.metadata) for c in learner.cells] == [
+        (c.id, c.cell_type, c.metadata) for c in solution.cells
+    ]
     for blank, solved in zip(learner.cells, solution.cells):
         assert "<solution>" not in blank.source
         # Put each region's stub in the solution's place by hand: all that stands outside is the learner's.
@@ -95,8 +96,12 @@ def test_building_twice_gives_the_same_bytes(toy):
 def test_stubs_take_the_place_of_solutions_and_nothing_else_moves(toy):
     learner, solution = build(toy / "sources" / "03_toy.py")
     assert learner.cells[2].source == f"def double(x):\n    {STUB}\n\n\nanswer = ...\nprint(answer)"
-    changed = [tag for tag, *_ in SequenceMatcher(
-        None, solution.cells[2].source.splitlines(), learner.cells[2].source.splitlines()).get_opcodes()]
+    changed = [
+        tag
+        for tag, *_ in SequenceMatcher(
+            None, solution.cells[2].source.splitlines(), learner.cells[2].source.splitlines()
+        ).get_opcodes()
+    ]
     assert changed == ["equal", "replace", "equal", "replace", "equal"]
     assert learner.cells[1].metadata == {"tags": ["parameters"]}
 
@@ -111,14 +116,17 @@ def test_an_edited_a_missing_and_a_stray_notebook_are_told_apart(toy):
     assert "differs from its source" in edited and "is missing" in missing and "has no source" in stray
 
 
-@pytest.mark.parametrize("text, complaint", [
-    ("# <solution>\nx = 1", "close the solution"),
-    ("x = 1\n# </solution>", "no solution is open"),
-    ("# <solution>\n# <solution>\nx = 1\n# </solution>", "is not closed before it"),
-    ("# <solution>\n\n# </solution>", "is empty"),
-    ("#<solution>\nx = 1\n#</solution>", "write the markers as"),
-    ("# <solution> answer = ...\nx = 1\n# </solution>", "write the markers as"),
-])
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("# <solution>\nx = 1", "close the solution"),
+        ("x = 1\n# </solution>", "no solution is open"),
+        ("# <solution>\n# <solution>\nx = 1\n# </solution>", "is not closed before it"),
+        ("# <solution>\n\n# </solution>", "is empty"),
+        ("#<solution>\nx = 1\n#</solution>", "write the markers as"),
+        ("# <solution> answer = ...\nx = 1\n# </solution>", "write the markers as"),
+    ],
+)
 def test_faulty_solution_markers_are_named(text, complaint):
     with pytest.raises(CourseError, match=complaint):
         blank_solutions(text)

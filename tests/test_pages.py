@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from course_utils.facts import Country, Fact, Page, number, pages, wordings
-from course_utils.layouts import COURSE, FAMILIES, general_layout
-from course_utils.pages import HEIGHT, WIDTH, Drawn, draw_page, possible_forms
+from course_utils.pages.drawing import HEIGHT, WIDTH, Drawn, draw_page, possible_forms
+from course_utils.pages.facts import Country, Fact, Page, number, pages, wordings
+from course_utils.pages.layouts import COURSE, FAMILIES, general_layout
 from course_utils.paths import DATA
 
 
@@ -76,7 +76,10 @@ def test_figures_of_several_units_are_a_table_only():
 def test_a_time_axis_is_in_proportion_to_the_years(form):
     """The years 2010, 2012 and 2013 stand as far apart as they are, in every layout."""
     uneven = [
-        page for page in pages().values() if page.is_series and len(page.facts) > 2
+        page
+        for page in pages().values()
+        if page.is_series
+        and len(page.facts) > 2
         and len({int(b.label) - int(a.label) for a, b in zip(page.facts, page.facts[1:], strict=False)}) > 1
     ]
     assert uneven
@@ -90,10 +93,13 @@ def test_a_time_axis_is_in_proportion_to_the_years(form):
 
 def test_two_years_with_a_gap_stand_closer_to_the_edges_than_two_in_a_row():
     """With half a year's room at both ends, a gap of g years fills g / (g + 1) of the axis."""
+
     def spread(gap: int) -> float:
         facts = tuple(Fact(str(2010 + k * gap), 5.0 + k, "%", 2010) for k in range(2))
-        x = column(draw_page(Page(Country("xx", "Nowhere", "", ""), "inflation", facts), COURSE[0], "gap", "line"),
-                   [fact.label for fact in facts])
+        x = column(
+            draw_page(Page(Country("xx", "Nowhere", "", ""), "inflation", facts), COURSE[0], "gap", "line"),
+            [fact.label for fact in facts],
+        )
         return x[1] - x[0]
 
     assert spread(4) / spread(1) == pytest.approx((4 / 5) / (1 / 2), rel=0.02)
@@ -131,6 +137,7 @@ def test_a_scan_has_no_text_layer_but_knows_where_its_words_are():
 
 def test_word_boxes_turn_with_a_scan():
     """On the scan, more ink lies in its own boxes than in those of the straight page."""
+
     def ink_in(scan: Drawn, boxes: Drawn) -> float:
         ink = 255 - np.asarray(scan.image, np.float32)
         mask = np.zeros_like(ink, bool)

@@ -89,9 +89,7 @@ def test_by_dimension_has_a_tick_for_each_size_and_an_interval_for_each_point():
 
 
 def test_gallery_marks_relevant_pages_with_words_and_a_thick_border(pages):
-    fig = plots.gallery(
-        "exports of Chad", pages, ["a", "b", "c"], {"b"}, title="Won", captions=["Chad · exports"] * 3
-    )
+    fig = plots.gallery("exports of Chad", pages, ["a", "b", "c"], {"b"}, title="Won", captions=["Chad · exports"] * 3)
     titles = [axes.get_title() for axes in fig.axes]
     assert "✓ relevant" in titles[1] and "✓" not in titles[0] + titles[2]
     assert all("Chad" in title for title in titles)

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from course_utils import plots_compare
+from course_utils import plots
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
 
@@ -19,11 +19,11 @@ GAIN = Interval(0.4, 0.3, 0.5, 4)
 
 def drawings():
     return [
-        plots_compare.by_budget({16: LOW, 63: HIGH}, {16: [1.0, 1.2], 63: [3.0]}, 63),
-        plots_compare.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)}),
-        plots_compare.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN),
-        plots_compare.shares({"right": (LOW, HIGH), "wrong": (HIGH, LOW)}, "Rank 1"),
-        plots_compare.chance(np.linspace(-0.1, 0.1, 50), GAIN),
+        plots.by_budget({16: LOW, 63: HIGH}, {16: [1.0, 1.2], 63: [3.0]}, 63),
+        plots.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)}),
+        plots.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN),
+        plots.shares({"right": (LOW, HIGH), "wrong": (HIGH, LOW)}, "Rank 1"),
+        plots.chance(np.linspace(-0.1, 0.1, 50), GAIN),
     ]
 
 
@@ -48,20 +48,27 @@ def test_every_axis_says_what_it_shows_and_every_figure_how_sure_it_is():
 
 
 def test_published_figures_are_hollow_and_named_as_such():
-    fig = plots_compare.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)})
+    fig = plots.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)})
     hollow = [line for line in fig.axes[0].lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_ydata()) for line in hollow] == [[0.947]]
     assert "published: 2B: 0.947" in texts(fig) and "without intervals" in texts(fig)
 
 
 def test_won_and_lost_queries_are_counted():
-    fig = plots_compare.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN)
+    fig = plots.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN)
     assert {"won: 2", "lost: 1", "as before: 1"} <= set(texts(fig).splitlines())
 
 
-@pytest.mark.parametrize("draw", [
-    lambda: plots_compare.by_budget({}, {}, 63), lambda: plots_compare.size_and_score({}, {}),
-    lambda: plots_compare.gains([], [], GAIN), lambda: plots_compare.shares({}, ""), lambda: plots_compare.chance([], GAIN)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.by_budget({}, {}, 63),
+        lambda: plots.size_and_score({}, {}),
+        lambda: plots.gains([], [], GAIN),
+        lambda: plots.shares({}, ""),
+        lambda: plots.chance([], GAIN),
+    ],
+)
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(CourseError, match="nothing to draw"):
         draw()

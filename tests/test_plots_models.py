@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.plots_models import cost_of_pixels
 
 
 def test_two_panels_show_tokens_and_time_by_pixels_with_units():

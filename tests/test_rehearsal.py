@@ -11,13 +11,13 @@ import pytest
 from executed import output_text
 
 from course_utils import profiles
-from course_utils.lessons import Lesson, find_lessons
+from course_utils.maintain.rehearsal import hub as hub_module
+from course_utils.maintain.rehearsal.hub import serving_hub
+from course_utils.maintain.rehearsal.run import environment, fetched, needed, problems, rehearse
+from course_utils.maintain.rehearsal.small_models import build_hub
 from course_utils.paths import SOLUTIONS
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, load_profile
-from course_utils.rehearsal import hub as hub_module
-from course_utils.rehearsal.checkpoints import build_hub
-from course_utils.rehearsal.hub import serving_hub
-from course_utils.rehearsal.run import environment, fetched, needed, problems, rehearse
+from course_utils.runner.lessons import Lesson, find_lessons
 
 FULL, T4 = PROFILES["full"], PROFILES["t4"]
 
@@ -55,19 +55,28 @@ def test_trees_and_paths_are_listed(served):
     def listed(answer):
         return [(entry["type"], entry["path"], entry["size"]) for entry in json.loads(answer[2])]
 
-    assert listed(ask(served, "/api/models/org/name/tree/main")) == [("directory", "1_Part", 0), ("file", "config.json", 22)]
+    assert listed(ask(served, "/api/models/org/name/tree/main")) == [
+        ("directory", "1_Part", 0),
+        ("file", "config.json", 22),
+    ]
     assert len(listed(ask(served, "/api/models/org/name/tree/main?recursive=True"))) == 3
     assert listed(ask(served, "/api/models/org/name/tree/main/1_Part")) == [("file", "1_Part/weights.bin", 100)]
     body = b"paths=config.json&paths=missing&expand=False"
     assert listed(ask(served, "/api/models/org/name/paths-info/main", "POST", body)) == [("file", "config.json", 22)]
 
 
-@pytest.mark.parametrize("path, error", [
-    ("/org/other/resolve/main/config.json", "RepoNotFound"), ("/datasets/org/name/resolve/main/config.json", "RepoNotFound"),
-    ("/org/name/resolve/v2/config.json", "RevisionNotFound"), ("/org/name/resolve/main/missing.json", "EntryNotFound"),
-    ("/org/name/resolve/main/../../../../../etc/passwd", "EntryNotFound"), ("/api/models/org/other", "RepoNotFound"),
-    ("/api/models/org/name/tree/main/missing", "EntryNotFound"),
-])
+@pytest.mark.parametrize(
+    "path, error",
+    [
+        ("/org/other/resolve/main/config.json", "RepoNotFound"),
+        ("/datasets/org/name/resolve/main/config.json", "RepoNotFound"),
+        ("/org/name/resolve/v2/config.json", "RevisionNotFound"),
+        ("/org/name/resolve/main/missing.json", "EntryNotFound"),
+        ("/org/name/resolve/main/../../../../../etc/passwd", "EntryNotFound"),
+        ("/api/models/org/other", "RepoNotFound"),
+        ("/api/models/org/name/tree/main/missing", "EntryNotFound"),
+    ],
+)
 def test_what_is_missing_is_named_as_the_hub_names_it(served, path, error):
     with pytest.raises(HTTPError) as raised:
         ask(served, path)
@@ -82,9 +91,11 @@ def run_python(code, hub, tmp_path):
 
 
 def test_the_hubs_own_library_reads_it_and_every_request_is_written_down(served, tmp_path):
-    code = ("from huggingface_hub import HfApi, snapshot_download; from pathlib import Path\n"
-            "folder = Path(snapshot_download('org/name')); print(sorted(p.name for p in folder.rglob('*') if p.is_file()))\n"
-            "print(sum(file.size for file in HfApi().model_info('org/name', files_metadata=True).siblings))")
+    code = (
+        "from huggingface_hub import HfApi, snapshot_download; from pathlib import Path\n"
+        "folder = Path(snapshot_download('org/name')); print(sorted(p.name for p in folder.rglob('*') if p.is_file()))\n"
+        "print(sum(file.size for file in HfApi().model_info('org/name', files_metadata=True).siblings))"
+    )
     done = run_python(code, served, tmp_path)
     assert done.stdout.split("\n")[:2] == ["['config.json', 'weights.bin']", "122"], done.stderr
     assert fetched(served) == {"org/name"}
@@ -99,26 +110,34 @@ def test_a_rehearsed_process_reaches_no_other_machine(served, tmp_path):
     done = run_python("import socket; socket.create_connection(('192.0.2.1', 80))", served, tmp_path)
     assert done.returncode and "the rehearsal refuses 192.0.2.1" in done.stderr
     assert problems(served, set(), tmp_path / "refused.txt") == [
-        "another machine was asked for: 192.0.2.1", "another machine was asked for: example.org"]
+        "another machine was asked for: 192.0.2.1",
+        "another machine was asked for: example.org",
+    ]
 
 
 def test_an_unknown_name_and_a_stray_question_are_problems(served, tmp_path):
     for path in ("/api/models/org/other", "/api/whoami-v2"):
         with pytest.raises(HTTPError):
             ask(served, path)
-    assert problems(served, set(), tmp_path / "none") == ["org/other was asked for and is not needed", "asked of the hub: GET /api/whoami-v2"]
+    assert problems(served, set(), tmp_path / "none") == [
+        "org/other was asked for and is not needed",
+        "asked of the hub: GET /api/whoami-v2",
+    ]
 
 
 def lesson(number) -> Lesson:
     return find_lessons(SOLUTIONS, [number])[0]
 
 
-@pytest.mark.parametrize("number, profile, names", [
-    ("00", FULL, set()),
-    ("01", FULL, {FULL.embedder, FULL.raw_vlm, FULL.reranker, PUBLISHED_DATA}),
-    ("04", T4, {T4.embedder, PUBLISHED_DATA}),
-    ("07", FULL, {FULL.embedder, PUBLISHED_DATA}),
-])
+@pytest.mark.parametrize(
+    "number, profile, names",
+    [
+        ("00", FULL, set()),
+        ("01", FULL, {FULL.embedder, FULL.raw_vlm, FULL.reranker, PUBLISHED_DATA}),
+        ("04", T4, {T4.embedder, PUBLISHED_DATA}),
+        ("07", FULL, {FULL.embedder, PUBLISHED_DATA}),
+    ],
+)
 def test_what_a_lesson_needs_is_read_from_its_cells(number, profile, names):
     assert needed(lesson(number), profile) == names
 
@@ -144,7 +163,9 @@ def hub_folder(documents, tmp_path_factory):
 
 
 def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_folder):
-    names = {getattr(FULL, name) for name in ("embedder", "raw_vlm", "reranker", "text_tower", "image_tower", "dataset")}
+    names = {
+        getattr(FULL, name) for name in ("embedder", "raw_vlm", "reranker", "text_tower", "image_tower", "dataset")
+    }
     assert hub_module.Hub(hub_folder).repositories() == names
 
     def config(name, file="config.json"):
@@ -157,8 +178,14 @@ def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_f
         assert len(list((hub_folder / "models" / name).glob("model-*.safetensors"))) > 1
     assert config(FULL.image_tower)["vision_config"]["hidden_size"] == 768
     assert not (hub_folder / "models" / FULL.raw_vlm / "modules.json").exists()
-    classes = {name: [m["type"].rsplit(".", 1)[-1] for m in config(name, "modules.json")] for name in (FULL.embedder, FULL.reranker)}
-    assert classes == {FULL.embedder: ["Transformer", "Pooling", "Normalize"], FULL.reranker: ["Transformer", "LogitScore"]}
+    classes = {
+        name: [m["type"].rsplit(".", 1)[-1] for m in config(name, "modules.json")]
+        for name in (FULL.embedder, FULL.reranker)
+    }
+    assert classes == {
+        FULL.embedder: ["Transformer", "Pooling", "Normalize"],
+        FULL.reranker: ["Transformer", "LogitScore"],
+    }
     assert config(FULL.embedder, "1_Pooling/config.json")["pooling_mode"] == "lasttoken"
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from test_runner import RECORDS, TINY, write_lesson
 
-from course_utils.runner import run_lessons
+from course_utils.runner.run import run_lessons
 
 DRAWS = """
 for name in ("a-long-name-of-a-column", "another-one", "one-more"):
@@ -43,9 +43,21 @@ class References(HTMLParser):
 def opened(page: Path, profile: Path) -> tuple[str, list[str]]:
     """The page's document once its scripts have run, and what went wrong on the console."""
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,2000", f"--user-data-dir={profile}",
-         "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=1400,2000",
+            f"--user-data-dir={profile}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from course_utils import paths, results
+from course_utils import finetuned, paths
 from course_utils.errors import CourseError
 from course_utils.profiles import PROFILES
 
@@ -18,13 +18,13 @@ def own(tmp_path, monkeypatch):
     """Where lesson 07 would leave its embeddings, in a build of its own; nothing is shipped."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "DATA", tmp_path / "data")
-    monkeypatch.setattr(results, "cache_key", lambda: "pages-of-today")
-    return tmp_path / "build" / results.LESSON / results.FILE
+    monkeypatch.setattr(finetuned, "cache_key", lambda: "pages-of-today")
+    return tmp_path / "build" / finetuned.LESSON / finetuned.FILE
 
 
 @pytest.fixture
 def shipped(tmp_path, own):
-    return tmp_path / "data" / "precomputed" / results.FILE
+    return tmp_path / "data" / "precomputed" / finetuned.FILE
 
 
 def vectors(value=1.0, unseen=True):
@@ -34,12 +34,12 @@ def vectors(value=1.0, unseen=True):
 
 
 def save(path, **changed):
-    return results.save_embeddings(path, TINY, QUERY_IDS, PAGE_IDS, **(vectors() | changed))
+    return finetuned.save_embeddings(path, TINY, QUERY_IDS, PAGE_IDS, **(vectors() | changed))
 
 
 def test_what_is_saved_is_read_as_unit_vectors_with_its_ids(own):
     save(own)
-    found = results.finetuned(TINY)
+    found = finetuned.finetuned(TINY)
     assert (found.query_ids, found.page_ids, found.label, found.model) == (QUERY_IDS, PAGE_IDS, "", None)
     assert found.pages_after.shape == (3, 8) and found.pages_after.dtype == torch.float32
     assert torch.allclose(found.unseen_after.norm(dim=1), torch.ones(4))
@@ -47,23 +47,23 @@ def test_what_is_saved_is_read_as_unit_vectors_with_its_ids(own):
 
 def test_a_profile_can_be_given_by_its_name(own):
     save(own)
-    assert results.finetuned("tiny").query_ids == QUERY_IDS
+    assert finetuned.finetuned("tiny").query_ids == QUERY_IDS
 
 
 def test_the_learners_model_comes_with_the_learners_embeddings(own):
     save(own)
     (own.parent / "model").mkdir()
     (own.parent / "model" / "modules.json").touch()
-    assert results.finetuned(TINY).model == str(own.parent / "model")
+    assert finetuned.finetuned(TINY).model == str(own.parent / "model")
 
 
 def test_shipped_embeddings_take_the_place_of_missing_ones_and_say_so(own, shipped):
     save(shipped)
-    found = results.finetuned(TINY)
+    found = finetuned.finetuned(TINY)
     assert (found.label, found.model, found.title("Scores")) == ("precomputed", None, "Scores (precomputed)")
     save(own)
-    assert results.finetuned(TINY).label == ""
-    assert results.finetuned(TINY).title("Scores") == "Scores"
+    assert finetuned.finetuned(TINY).label == ""
+    assert finetuned.finetuned(TINY).title("Scores") == "Scores"
 
 
 @pytest.mark.parametrize("fault", ["cut off", "another model", "other pages", "another profile"])
@@ -73,35 +73,40 @@ def test_own_embeddings_that_do_not_fit_do_not_count(own, shipped, fault, monkey
         save(own)
         own.write_bytes(own.read_bytes()[:-10])
     elif fault == "another profile":
-        results.save_embeddings(own, PROFILES["full"], QUERY_IDS, PAGE_IDS, **vectors(unseen=False))
+        finetuned.save_embeddings(own, PROFILES["full"], QUERY_IDS, PAGE_IDS, **vectors(unseen=False))
     else:
         with monkeypatch.context() as patch:
-            patch.setattr(results, "fingerprint" if fault == "another model" else "cache_key", lambda *_: "of yesterday")
+            patch.setattr(
+                finetuned, "fingerprint" if fault == "another model" else "cache_key", lambda *_: "of yesterday"
+            )
             save(own)
-    assert results.finetuned(TINY).label == "precomputed"
+    assert finetuned.finetuned(TINY).label == "precomputed"
 
 
 def test_without_any_embeddings_the_error_names_both_ways_out(own):
     with pytest.raises(CourseError, match=r"git checkout data/precomputed.*course run 07"):
-        results.finetuned(TINY)
+        finetuned.finetuned(TINY)
 
 
 def test_a_gpu_profile_asks_for_its_own_run_of_lesson_07(own, shipped):
     save(shipped)
     with pytest.raises(CourseError, match=r"course run 07 --profile t4"):
-        results.finetuned("t4")
+        finetuned.finetuned("t4")
 
 
 def test_data_without_unseen_wordings_has_none(own):
-    results.save_embeddings(own, PROFILES["full"], QUERY_IDS, PAGE_IDS, **vectors(unseen=False))
-    assert results.finetuned("full").unseen_before is None
+    finetuned.save_embeddings(own, PROFILES["full"], QUERY_IDS, PAGE_IDS, **vectors(unseen=False))
+    assert finetuned.finetuned("full").unseen_before is None
 
 
-@pytest.mark.parametrize("changed, complaint", [
-    ({"pages_after": torch.ones(2, 8)}, "one vector for each"),
-    ({"queries_before": torch.full((2, 8), float("nan"))}, "not finite"),
-    ({"queries_sideways": torch.ones(2, 8)}, "damaged"),
-])
+@pytest.mark.parametrize(
+    "changed, complaint",
+    [
+        ({"pages_after": torch.ones(2, 8)}, "one vector for each"),
+        ({"queries_before": torch.full((2, 8), float("nan"))}, "not finite"),
+        ({"queries_sideways": torch.ones(2, 8)}, "damaged"),
+    ],
+)
 def test_what_could_not_be_read_back_is_not_written(own, changed, complaint):
     with pytest.raises(CourseError, match=complaint):
         save(own, **changed)
@@ -111,20 +116,20 @@ def test_what_could_not_be_read_back_is_not_written(own, changed, complaint):
 def test_seeds_are_read_and_a_missing_or_damaged_file_is_named(own, shipped):
     path = shipped.with_name("seeds.json")
     with pytest.raises(CourseError, match="seeds.json is missing or damaged"):
-        results.seeds()
+        finetuned.seeds()
     path.parent.mkdir(parents=True)
     path.write_text('[{"seed": 0}]')
     with pytest.raises(CourseError, match="git checkout data/precomputed"):
-        results.seeds()
+        finetuned.seeds()
     path.write_text(json.dumps([{"seed": 0, "metrics": {"ndcg@10/after": 0.9}}]))
-    assert results.seeds()[0]["metrics"]["ndcg@10/after"] == 0.9
+    assert finetuned.seeds()[0]["metrics"]["ndcg@10/after"] == 0.9
 
 
 def test_the_shipped_results_fit_the_shipped_checkpoint_and_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    found = results.finetuned("tiny")
+    found = finetuned.finetuned("tiny")
     assert (len(found.query_ids), len(found.page_ids), found.label) == (300, 1500, "precomputed")
-    seeds = results.seeds()
+    seeds = finetuned.seeds()
     assert len({run["seed"] for run in seeds}) == len(seeds) == 3
     for run in seeds:
         assert {"queries", "ndcg@10/before", "ndcg@10/after/low", "ndcg@10/gain/high"} <= run["metrics"].keys()

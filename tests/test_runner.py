@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from course_utils import files, paths
-from course_utils.cli import main
 from course_utils.errors import CourseError
-from course_utils.failures import classify
-from course_utils.lessons import Lesson, UsageError, find_lessons, parse_parameters
-from course_utils.records import Record, read_record, record_path, write_record
-from course_utils.runner import Interrupted, _kernel_manager, kernel_environment, run_lessons
+from course_utils.runner.cli import main
+from course_utils.runner.failures import classify
+from course_utils.runner.lessons import Lesson, UsageError, find_lessons, parse_parameters
+from course_utils.runner.records import Record, read_record, record_path, write_record
+from course_utils.runner.run import Interrupted, _kernel_manager, kernel_environment, run_lessons
 
 TINY = SimpleNamespace(name="tiny", network=False, minutes={"07": 5.0})
 PARAMETERS = 'PROFILE = "tiny"\nSEED = 0\nRATE = 0.5\nFAST = False\nRESUME = False  # go on with training'
@@ -36,10 +36,12 @@ print("offline", os.environ["HF_HUB_OFFLINE"], "seed", SEED, "resume", RESUME)""
 
 def write_lesson(folder, *cells, name="07_toy", parameters=PARAMETERS):
     """A lesson of a header, parameters and the given code cells, each under a heading."""
-    notebook = new_notebook(cells=[
-        new_markdown_cell(f"# {name[:2]} · A toy lesson\n\n**You will be able to**"),
-        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-    ])
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell(f"# {name[:2]} · A toy lesson\n\n**You will be able to**"),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        ]
+    )
     for number, source in enumerate(cells):
         notebook.cells += [new_markdown_cell(f"## Step {number}"), new_code_cell(source)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(course):
 
 def test_a_kernel_that_dies_is_a_failure_of_its_own_class(tmp_path):
     lesson = write_lesson(tmp_path, "import os\nos._exit(9)", "print('never')")
-    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
     assert record.status == "failed" and record.failure["class"] == "kernel"
     assert "import os" in record.failure["cell"]
 
@@ -116,7 +118,7 @@ def test_a_kernel_that_dies_is_a_failure_of_its_own_class(tmp_path):
 def test_a_lesson_that_the_system_ends_for_memory_keeps_what_ran_and_says_so(tmp_path):
     kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     lesson = write_lesson(tmp_path, "print('kept')", kill)
-    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
     assert record.status == "failed" and record.failure["class"] == "memory" and "ROWS" in record.failure["advice"]
     assert kill.splitlines()[0] in record.failure["cell"]
     assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
@@ -124,7 +126,7 @@ def test_a_lesson_that_the_system_ends_for_memory_keeps_what_ran_and_says_so(tmp
 
 def test_a_cell_over_its_limit_ends_the_lesson_and_keeps_what_ran(tmp_path):
     lesson = write_lesson(tmp_path, "print('kept')", "import time\ntime.sleep(600)")
-    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None, cell_minutes=0.05)
+    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None, cell_minutes=0.05)
     assert record.status == "failed" and record.failure["class"] == "timeout"
     assert "time.sleep" in record.failure["cell"] or "import time" in record.failure["cell"]
     assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
@@ -136,7 +138,7 @@ def test_a_kernel_that_cannot_start_is_a_failure_of_its_own_class(tmp_path, monk
     python.write_text("#!/bin/sh\necho No module named ipykernel >&2\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    record, = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
     assert record.status == "failed" and record.failure["class"] == "kernel"
     assert "did not start" in record.failure["advice"] and "requirements.lock" in record.failure["advice"]
 
@@ -178,8 +180,10 @@ try:
 except RuntimeError as error:
     sys.exit(str(error))
 """
-ENDLESS = "import os, pathlib, time\npathlib.Path(os.environ['COURSE_BUILD'], 'kernel').write_text(str(os.getpid()))\n" \
-          "while True:\n    time.sleep(0.1)"
+ENDLESS = (
+    "import os, pathlib, time\npathlib.Path(os.environ['COURSE_BUILD'], 'kernel').write_text(str(os.getpid()))\n"
+    "while True:\n    time.sleep(0.1)"
+)
 
 
 def until(condition, seconds=60):
@@ -193,9 +197,13 @@ def until(condition, seconds=60):
 def test_a_stopped_run_ends_its_kernel_and_counts_as_interrupted(tmp_path, number):
     lesson, build = write_lesson(tmp_path / "notebooks", ENDLESS), tmp_path / "build"
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
-    runner = subprocess.Popen([sys.executable, "-c", RUN_ALONE, str(lesson.path.parent), str(build)],
-                              env=environment, stderr=subprocess.PIPE, text=True,
-                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs ignore it
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUN_ALONE, str(lesson.path.parent), str(build)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # background jobs ignore it
     mark = build / "kernel"
     until(lambda: runner.poll() is not None or (mark.exists() and mark.read_text()))
     with pytest.raises(CourseError, match=f"process {runner.pid}"):  # one build, one run at a time
@@ -216,8 +224,12 @@ def test_ctrl_c_names_the_command_that_goes_on_with_all_options(tmp_path, monkey
 
     monkeypatch.setattr("course_utils.runner._execute", stop)
     full = SimpleNamespace(name="full", network=True, minutes={})
-    with pytest.raises(Interrupted, match="course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"):
-        run_lessons([write_lesson(tmp_path, RECORDS)], full, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5)
+    with pytest.raises(
+        Interrupted, match="course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"
+    ):
+        run_lessons(
+            [write_lesson(tmp_path, RECORDS)], full, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5
+        )
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(course):
@@ -293,8 +305,13 @@ def record(**values):
 
 def test_resume_runs_again_what_differs_in_anything_that_decides_the_figures():
     assert record().same_run(record(parameters={"RESUME": True}))
-    for change in ({"fingerprint": "y"}, {"profile": "t4"}, {"parameters": {"SEED": 1}}, {"variant": "solutions"},
-                   {"versions": {"torch": "0"}}):
+    for change in (
+        {"fingerprint": "y"},
+        {"profile": "t4"},
+        {"parameters": {"SEED": 1}},
+        {"variant": "solutions"},
+        {"versions": {"torch": "0"}},
+    ):
         assert not record().same_run(record(**change))
 
 
@@ -313,23 +330,28 @@ def test_only_profiles_without_a_network_are_offline(tmp_path):
 def test_the_kernel_is_this_python_whatever_kernels_the_home_folder_has(tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "python3"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"}))
+    (spec / "kernel.json").write_text(
+        json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"})
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     manager = _kernel_manager({"PLACE": "a$b"})(kernel_name="python3")
     assert manager.kernel_spec.argv[0] == sys.executable and manager.kernel_spec.env == {"PLACE": "a$$b"}
 
 
-@pytest.mark.parametrize(("name", "message", "kind"), [
-    ("OutOfMemoryError", "CUDA out of memory", "memory"),
-    ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory", "memory"),
-    ("OSError", "[Errno 28] No space left on device", "disk"),
-    ("ConnectionError", "", "network"),
-    ("ModuleNotFoundError", "No module named 'x'", "dependency"),
-    ("DeadKernelError", "Kernel died", "kernel"),
-    ("CellTimeoutError", "", "timeout"),
-    ("AssertionError", "", "assertion"),
-    ("ValueError", "", "error"),
-])
+@pytest.mark.parametrize(
+    ("name", "message", "kind"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory", "memory"),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory", "memory"),
+        ("OSError", "[Errno 28] No space left on device", "disk"),
+        ("ConnectionError", "", "network"),
+        ("ModuleNotFoundError", "No module named 'x'", "dependency"),
+        ("DeadKernelError", "Kernel died", "kernel"),
+        ("CellTimeoutError", "", "timeout"),
+        ("AssertionError", "", "assertion"),
+        ("ValueError", "", "error"),
+    ],
+)
 def test_failures_are_classed(name, message, kind):
     assert classify(name, message)[0] == kind
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 
 @pytest.fixture
@@ -21,7 +21,12 @@ def test_a_saved_run_has_the_keys_that_the_course_promises(run, tmp_path):
     content = json.loads(run.save().read_text())
     assert (tmp_path / "07_toy" / "metrics.json").exists()
     assert list(content) == ["lesson", "profile", "seed", "minutes", "peak_memory_mib", "metrics", "figures"]
-    assert content["metrics"] == {"queries": 300, "ndcg@10/gain": 0.4, "ndcg@10/gain/low": 0.35, "ndcg@10/gain/high": 0.45}
+    assert content["metrics"] == {
+        "queries": 300,
+        "ndcg@10/gain": 0.4,
+        "ndcg@10/gain/low": 0.35,
+        "ndcg@10/gain/high": 0.45,
+    }
     assert content["minutes"] >= 0 and content["peak_memory_mib"] > 1
 
 
@@ -49,6 +54,8 @@ def test_a_figure_is_saved_with_its_alt_text(run, tmp_path):
     path = run.figure("before_after", figure, alt="Two bars.")
     plt.close(figure)
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(run.save().read_text())["figures"] == {"before_after": {"path": "before_after.png", "alt": "Two bars."}}
+    assert json.loads(run.save().read_text())["figures"] == {
+        "before_after": {"path": "before_after.png", "alt": "Two bars."}
+    }
     with pytest.raises(CourseError, match="alt text"):
         run.figure("other", figure, alt=" ")

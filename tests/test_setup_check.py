@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 from click.testing import CliRunner
 
-from course_utils import paths, results, setup_check
-from course_utils.cli import main
+from course_utils import finetuned, paths
 from course_utils.errors import CourseError
-from course_utils.setup_check import FAIL, OK, WARN, Finding, check_setup, recommended_profile, summary
+from course_utils.runner import setup_check
+from course_utils.runner.cli import main
+from course_utils.runner.setup_check import FAIL, OK, WARN, Finding, check_setup, recommended_profile, summary
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,18 @@ def finding(name, profile="tiny"):
 def test_every_line_has_a_status_and_every_fault_a_command():
     findings = check_setup()
     assert [found.name for found in findings] == [
-        "Python", "packages", "disk", "memory", "cores", "device", "checkpoints", "results", "pages", "hub", "profile"]
+        "Python",
+        "packages",
+        "disk",
+        "memory",
+        "cores",
+        "device",
+        "checkpoints",
+        "results",
+        "pages",
+        "hub",
+        "profile",
+    ]
     for found in findings:
         assert found.status in (OK, WARN, FAIL) and found.text
         assert found.status == OK or found.mend
@@ -37,7 +49,9 @@ def test_every_line_has_a_status_and_every_fault_a_command():
 
 def test_a_finding_prints_its_mend_below():
     assert str(Finding(WARN, "cores", "1 core", "buy one")).splitlines() == [
-        "WARN  cores        1 core", "                   → buy one"]
+        "WARN  cores        1 core",
+        "                   → buy one",
+    ]
 
 
 def test_packages_are_held_against_the_lock(monkeypatch):
@@ -112,7 +126,7 @@ def test_missing_results_fail_with_the_command_that_brings_them_back(monkeypatch
     def missing(profile):
         raise CourseError("nothing there")
 
-    monkeypatch.setattr(results, "finetuned", missing)
+    monkeypatch.setattr(finetuned, "finetuned", missing)
     assert (finding("results").status, finding("results").mend) == (FAIL, "git checkout data/precomputed")
 
 

@@ -8,21 +8,34 @@ import numpy as np
 import pytest
 import torch
 
-from course_utils import checkpoints, facts, paths
+from course_utils import checkpoints, paths
 from course_utils.errors import CourseError
-from course_utils.splits import splits
-from course_utils.facts import wordings
-from course_utils.standins import pictures
-from course_utils.standins.architecture import new_model
-from course_utils.standins.corpus import GeneralPages
-from course_utils.standins.build import save_reranker, save_vlm
-from course_utils.standins.pretrain import Recipe, Trainer, patches
-from course_utils.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
-from course_utils.standins.siglip import SIDE, Rotary, SiglipRecipe, SiglipTrainer, new_siglip
-from course_utils.standins.texts import LookAlikes, Teacher, plain_words
+from course_utils.maintain.standins import pictures
+from course_utils.maintain.standins.architecture import new_model
+from course_utils.maintain.standins.build import save_reranker, save_vlm
+from course_utils.maintain.standins.general_pages import GeneralPages
+from course_utils.maintain.standins.pretrain import Recipe, Trainer, patches
+from course_utils.maintain.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
+from course_utils.maintain.standins.siglip import SIDE, Rotary, SiglipRecipe, SiglipTrainer, new_siglip
+from course_utils.maintain.standins.texts import LookAlikes, Teacher, plain_words
+from course_utils.pages import facts
+from course_utils.pages.facts import wordings
+from course_utils.pages.splits import splits
 
-RECIPE = Recipe(strip_steps=1, sheet_steps=1, crop_steps=1, page_steps=1, learning_rate=1e-3,
-                strips=2, sheets=2, crops=4, pages=4, others=4, texts=4, pool=12)
+RECIPE = Recipe(
+    strip_steps=1,
+    sheet_steps=1,
+    crop_steps=1,
+    page_steps=1,
+    learning_rate=1e-3,
+    strips=2,
+    sheets=2,
+    crops=4,
+    pages=4,
+    others=4,
+    texts=4,
+    pool=12,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +72,12 @@ def test_a_batch_of_look_alikes_holds_no_page_twice_and_half_of_it_shares_a_coun
     for _ in range(20):
         drawn = [pages[k] for k in LookAlikes(pages).draw(24, rng)]
         assert len({page.id for page in drawn}) == 24
-        alike = [page for page in drawn for other in drawn
-                 if page is not other and (page.country == other.country or page.topic == other.topic)]
+        alike = [
+            page
+            for page in drawn
+            for other in drawn
+            if page is not other and (page.country == other.country or page.topic == other.topic)
+        ]
         assert len({page.id for page in alike}) >= 10
 
 
@@ -68,7 +85,11 @@ def test_the_words_of_a_picture_lie_on_its_ink(corpus):
     """Strips, turned sheets and moved pages: there is more ink in the boxes of headings than elsewhere."""
     rng = random.Random(0)
     strips = [pictures.strip(corpus, ["Exports", "Chad", "Roads"], rng, 0.4) for _ in range(12)]
-    made = [*strips, *(pictures.sheet(strips, rng) for _ in range(6)), *(pictures.picture(corpus, k, False, rng) for k in range(6))]
+    made = [
+        *strips,
+        *(pictures.sheet(strips, rng) for _ in range(6)),
+        *(pictures.picture(corpus, k, False, rng) for k in range(6)),
+    ]
     for image, words in made:
         ink = np.abs(image.astype(float).mean(2) - np.median(image))
         inside = np.zeros(ink.shape, bool)
@@ -78,14 +99,21 @@ def test_the_words_of_a_picture_lie_on_its_ink(corpus):
 
 
 def test_an_image_token_is_asked_for_the_words_in_it():
-    words = [("Chad", (2, 8, 30, 28)), ("exports", (40, 8, 90, 28)), ("tiny", (100, 8, 120, 12)), ("unknown", (0, 40, 30, 60))]
+    words = [
+        ("Chad", (2, 8, 30, 28)),
+        ("exports", (40, 8, 90, 28)),
+        ("tiny", (100, 8, 120, 12)),
+        ("unknown", (0, 40, 30, 60)),
+    ]
     found = pictures.cells(words, 2, {"chad": [0], "exports": [1, 2], "tiny": [3]})
     assert found == {0: {0}, 1: {1, 2}, 2: {1, 2}}
 
 
 def test_the_teacher_never_says_a_word_of_the_unseen_wordings(corpus, teacher):
     words = plain_words(new_model()[1].tokenizer)
-    unseen = {word[:5] for kinds in wordings().values() for phrase in kinds["unseen"] for word in phrase.lower().split()}
+    unseen = {
+        word[:5] for kinds in wordings().values() for phrase in kinds["unseen"] for word in phrase.lower().split()
+    }
     assert len(words) > 5000 and all(word[:5] not in unseen for word in words)
     assert teacher.vectors.shape == (32, 384) and teacher.of_page.shape == (len(corpus.pages), 384)
 
@@ -152,7 +180,9 @@ def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpu
 
     def reranker(folder):
         model, processor = new_model()
-        return model, RerankerTrainer(model, processor, corpus, RerankerRecipe(3, 1e-3, pages=6, queries=5, candidates=3), folder)
+        return model, RerankerTrainer(
+            model, processor, corpus, RerankerRecipe(3, 1e-3, pages=6, queries=5, candidates=3), folder
+        )
 
     for make in (siglip, reranker):
         weights = {}
@@ -171,7 +201,9 @@ def test_rotary_positions_tell_how_far_apart_patches_are_and_go_without_trace():
     reader, processor = new_model()
     tower = new_siglip(reader, processor.tokenizer)[0].vision_model
     query, key = (getattr(tower.encoder.layers[0].self_attn, name) for name in ("q_proj", "k_proj"))
-    same = torch.randn(1, query.in_features, generator=torch.Generator().manual_seed(0)).expand(1, (SIDE // 16) ** 2, -1)
+    same = torch.randn(1, query.in_features, generator=torch.Generator().manual_seed(0)).expand(
+        1, (SIDE // 16) ** 2, -1
+    )
 
     def products():
         return (query(same).unflatten(-1, (4, -1))[0, :, 0] @ key(same).unflatten(-1, (4, -1))[0, :, 0].T).detach()
@@ -210,7 +242,9 @@ def test_siglip_loads_with_two_modalities_and_one_vector_for_each(corpus, tmp_pa
     save_vlm(*new_siglip(reader, processor.tokenizer), tmp_path / "siglip")
     model = SentenceTransformer(str(tmp_path / "siglip"), device="cpu", model_kwargs={"dtype": "float32"})
     assert model.modalities == ["text", "image"]
-    assert model.encode([Image.fromarray(corpus.images[0])]).shape == model.encode(["exports of Chad"]).shape == (1, 192)
+    assert (
+        model.encode([Image.fromarray(corpus.images[0])]).shape == model.encode(["exports of Chad"]).shape == (1, 192)
+    )
 
 
 def test_the_reranker_is_trained_on_what_the_library_feeds_it(corpus, tmp_path):
@@ -229,7 +263,12 @@ def test_the_reranker_is_trained_on_what_the_library_feeds_it(corpus, tmp_path):
     trainer = RerankerTrainer(model, processor, corpus, RerankerRecipe(1, 1e-3), tmp_path / "run")
     with torch.no_grad():
         out = model.model.visual(patches(torch.from_numpy(corpus.images[:1])), grid_thw=torch.tensor([[1, 18, 14]]))
-        seen = SimpleNamespace(pooler_output=out.pooler_output[None], deepstack_features=[f[None] for f in out.deepstack_features])
-        ours = [trainer.score([pair("exports of Chad", PAGE)], seen, [0]), trainer.score([pair("exports of Chad", "a page in words")], seen, [])]
+        seen = SimpleNamespace(
+            pooler_output=out.pooler_output[None], deepstack_features=[f[None] for f in out.deepstack_features]
+        )
+        ours = [
+            trainer.score([pair("exports of Chad", PAGE)], seen, [0]),
+            trainer.score([pair("exports of Chad", "a page in words")], seen, []),
+        ]
     trainer.close()
     assert np.allclose(theirs, torch.cat(ours).numpy(), atol=1e-3)

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from course_utils.cli import main
 from course_utils.paths import ROOT
+from course_utils.runner.cli import main
 
 JOBS = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))["jobs"]
 

@@ -19,7 +19,7 @@ SEED = 0
 ROWS = 0
 
 # %%
-from course_utils.environment import quiet
+from course_utils.machine import quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -27,14 +27,17 @@ import numpy as np
 import pandas as pd
 from datasets import load_dataset
 
-from course_utils import evaluation, plots, results, setup_check
-from course_utils.checks import check
+from course_utils import evaluation
+from course_utils import plots
+from course_utils import finetuned
+from course_utils.runner import setup_check
+from course_utils.exercises import check
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
-from course_utils.lessons import find_lessons
+from course_utils.pages.dataset import build_documents
+from course_utils.runner.lessons import find_lessons
 from course_utils.paths import NOTEBOOKS
 from course_utils.profiles import PROFILES, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("00_start_here", profile=PROFILE, seed=SEED)
@@ -78,17 +81,28 @@ print(*(to_read or ["Nothing to mend."]), sep="\n")
 # A profile is a set of values: which model, which data, how many rows, which batch sizes. The calls stay the same.
 
 # %%
-pd.DataFrame({
-    name: {"hardware": p.hardware, "network": "Hugging Face Hub" if p.network else "none", "model": p.embedder,
-           "data": p.dataset, "rows to train on": f"{p.train_rows:,}", "numbers": p.dtype + (", LoRA" if p.lora else "")}
-    for name, p in PROFILES.items()
-})
+pd.DataFrame(
+    {
+        name: {
+            "hardware": p.hardware,
+            "network": "Hugging Face Hub" if p.network else "none",
+            "model": p.embedder,
+            "data": p.dataset,
+            "rows to train on": f"{p.train_rows:,}",
+            "numbers": p.dtype + (", LoRA" if p.lora else ""),
+        }
+        for name, p in PROFILES.items()
+    }
+)
 
 # %%
 lessons = find_lessons(NOTEBOOKS)
-minutes = pd.DataFrame({
-    name: {lesson.title(): p.minutes.get(lesson.number, np.nan) for lesson in lessons} for name, p in PROFILES.items()
-})
+minutes = pd.DataFrame(
+    {
+        name: {lesson.title(): p.minutes.get(lesson.number, np.nan) for lesson in lessons}
+        for name, p in PROFILES.items()
+    }
+)
 minutes.loc["all of them"] = minutes.sum()
 minutes.map(lambda value: "–" if pd.isna(value) else f"{value:g} min")
 
@@ -109,11 +123,18 @@ minutes.map(lambda value: "–" if pd.isna(value) else f"{value:g} min")
 my_profile = "tiny"
 # </solution>
 biggest = list(PROFILES).index(setup_check.recommended_profile())
-check("a profile for this machine", my_profile, [
-    (lambda a: isinstance(a, str), "write its name in quotes"),
-    (lambda a: a in PROFILES, f"there are {', '.join(PROFILES)}"),
-    (lambda a: list(PROFILES).index(a) <= biggest, "this machine has no GPU of that size: see the table's first row"),
-])
+check(
+    "a profile for this machine",
+    my_profile,
+    [
+        (lambda a: isinstance(a, str), "write its name in quotes"),
+        (lambda a: a in PROFILES, f"there are {', '.join(PROFILES)}"),
+        (
+            lambda a: list(PROFILES).index(a) <= biggest,
+            "this machine has no GPU of that size: see the table's first row",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 3. The end first
@@ -132,7 +153,9 @@ print(f"{len(test.queries)} queries over {len(test.corpus)} pages")
 # %%
 row = test_data[0]
 columns = ["image", "negative_0", "negative_1", "negative_2", "negative_3"]
-plots.pages_row([row[column] for column in columns], ["the answer", *columns[1:]], title=f'query: “{row["query"]}”')
+plots.pages_row(
+    [row[column] for column in columns], ["the answer", *columns[1:]], title=f"query: “{row['query']}”"
+)
 
 # %% [markdown]
 # One query, the page that answers it, and four of the look-alikes that make it hard: the same country on other topics, and
@@ -144,7 +167,7 @@ plots.pages_row([row[column] for column in columns], ["the answer", *columns[1:]
 # too, this lesson shows the result of `tiny`.)
 
 # %%
-vectors = results.finetuned("tiny")
+vectors = finetuned.finetuned("tiny")
 assert vectors.query_ids == list(test.queries) and vectors.page_ids == list(test.corpus)
 run.record("precomputed", int(vectors.label == "precomputed"))
 print(f"vectors: {vectors.label or 'your own, from lesson 07'}")
@@ -160,7 +183,10 @@ print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vect
 # %%
 before, after = (
     evaluation.per_query_ndcg(queries, pages, vectors.query_ids, vectors.page_ids, test.relevant)
-    for queries, pages in ((vectors.queries_before, vectors.pages_before), (vectors.queries_after, vectors.pages_after))
+    for queries, pages in (
+        (vectors.queries_before, vectors.pages_before),
+        (vectors.queries_after, vectors.pages_after),
+    )
 )
 number = int(np.argmax(after - before))
 query_id = vectors.query_ids[number]
@@ -170,7 +196,10 @@ table = documents.side_table().loc[list(test.paths.values())].set_index("page_id
 def top_five(query_vectors, page_vectors, when):
     similarity = page_vectors @ query_vectors[number]
     found = [vectors.page_ids[k] for k in similarity.topk(5).indices]
-    images, captions = [test.image(page) for page in found], [f"{c}: {t}" for c, t in table.loc[found, ["country", "topic"]].values]
+    images, captions = (
+        [test.image(page) for page in found],
+        [f"{c}: {t}" for c, t in table.loc[found, ["country", "topic"]].values],
+    )
     title = vectors.title(f"{when} finetuning")
     return plots.gallery(test.queries[query_id], images, found, test.relevant[query_id], title, captions)
 
@@ -215,11 +244,18 @@ similarity = vectors.pages_after @ vectors.queries_after[number]
 # <solution> stub: first = ...
 first = similarity.argmax()
 # </solution>
-check("the page at rank 1", first, [
-    (lambda a: np.ndim(a) == 0, "give one position, not a vector"),
-    (lambda a: int(a) == float(a) and 0 <= int(a) < len(similarity), "that is a similarity; give its position"),
-    (lambda a: similarity[int(a)] == similarity.max(), "another page has a larger similarity"),
-])
+check(
+    "the page at rank 1",
+    first,
+    [
+        (lambda a: np.ndim(a) == 0, "give one position, not a vector"),
+        (
+            lambda a: int(a) == float(a) and 0 <= int(a) < len(similarity),
+            "that is a similarity; give its position",
+        ),
+        (lambda a: similarity[int(a)] == similarity.max(), "another page has a larger similarity"),
+    ],
+)
 
 # %% [markdown]
 # ## 4. How to work in these notebooks

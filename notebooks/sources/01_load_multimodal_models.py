@@ -24,7 +24,7 @@ import math
 import time
 from pathlib import Path
 
-from course_utils.environment import device, quiet
+from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -36,13 +36,14 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from course_utils import evaluation, plots, plots_measure, plots_models
+from course_utils import evaluation
+from course_utils import plots
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check
+from course_utils.exercises import check
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("01_load_multimodal_models", profile=PROFILE, seed=SEED)
@@ -89,7 +90,9 @@ query_ids, page_ids = list(dev.queries), list(dev.corpus)
 def embed(model):
     """Vectors of all queries and of all pages, (queries, dimensions) and (pages, dimensions)."""
     options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
-    return model.encode_query(list(dev.queries.values()), **options), model.encode_document(list(dev.corpus.values()), **options)
+    return model.encode_query(list(dev.queries.values()), **options), model.encode_document(
+        list(dev.corpus.values()), **options
+    )
 
 
 query_vectors, page_vectors = embed(model)
@@ -110,7 +113,12 @@ if PROFILE == "tiny":
 raw = SentenceTransformer(raw_name, device=device(), model_kwargs=kwargs)
 raw[0].processing_kwargs |= {"image": {"size": size}}
 for which, loaded in {"embedding model": model, "raw VLM": raw}.items():
-    print(f"{which:>16}:", " > ".join(type(module).__name__ for module in loaded), "| pooling:", loaded[1].pooling_mode)
+    print(
+        f"{which:>16}:",
+        " > ".join(type(module).__name__ for module in loaded),
+        "| pooling:",
+        loaded[1].pooling_mode,
+    )
 
 # %% [markdown]
 # Two modules were added: Transformer and Pooling, with the **mean** of all tokens. No Normalize, no word of warning. That is a
@@ -120,22 +128,38 @@ for which, loaded in {"embedding model": model, "raw VLM": raw}.items():
 # %%
 transformer = Transformer(raw_name, model_kwargs=kwargs, processing_kwargs={"image": {"size": size}})
 last = SentenceTransformer(
-    modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")], device=device()
+    modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")],
+    device=device(),
 )
-scores = {"embedding model": evaluation.per_query_ndcg(query_vectors, page_vectors, query_ids, page_ids, dev.relevant)}
+scores = {
+    "embedding model": evaluation.per_query_ndcg(
+        query_vectors, page_vectors, query_ids, page_ids, dev.relevant
+    )
+}
 for which, loaded in {"raw VLM, mean": raw, "raw VLM, last token": last}.items():
     scores[which] = evaluation.per_query_ndcg(*embed(loaded), query_ids, page_ids, dev.relevant)
 
 # %%
 intervals = {which: evaluation.bootstrap(values, SEED) for which, values in scores.items()}
 for which, interval in intervals.items():
-    run.record_interval(f"ndcg@10/dev/{which.replace(', ', '-').replace(' ', '-').lower()}", interval.mean, interval.low, interval.high)
+    run.record_interval(
+        f"ndcg@10/dev/{which.replace(', ', '-').replace(' ', '-').lower()}",
+        interval.mean,
+        interval.low,
+        interval.high,
+    )
     print(f"{which:>20}: {interval}")
 chance = evaluation.random_ceiling(query_ids, dev.relevant, len(page_ids)).mean()
 run.record("ndcg@10/dev/chance", chance)
 print(f"{'chance':>20}: {chance:.3f}")
-figure = plots_measure.systems({which: {"dev": interval} for which, interval in intervals.items()}, title="Three ways to one vector")
-run.figure("pooling", figure, "NDCG@10 on dev pages of the embedding model and of a raw VLM with two poolings, with intervals.")
+figure = plots.systems(
+    {which: {"dev": interval} for which, interval in intervals.items()}, title="Three ways to one vector"
+)
+run.figure(
+    "pooling",
+    figure,
+    "NDCG@10 on dev pages of the embedding model and of a raw VLM with two poolings, with intervals.",
+)
 figure
 
 # %% [markdown]
@@ -154,7 +178,12 @@ figure
 # %%
 asked = ["text", "image", "video", "audio", ("text", "image"), ("text", "audio")]
 print(model.modalities)
-answers = pd.DataFrame({"input": [" + ".join(m) if isinstance(m, tuple) else m for m in asked], "supported": [model.supports(m) for m in asked]})
+answers = pd.DataFrame(
+    {
+        "input": [" + ".join(m) if isinstance(m, tuple) else m for m in asked],
+        "supported": [model.supports(m) for m in asked],
+    }
+)
 print(answers.to_string(index=False))
 
 # %% [markdown]
@@ -167,7 +196,9 @@ print(answers.to_string(index=False))
 # %%
 processor = model[0].processor
 for what, part in {
-    "whole processor": processor, "tokenizer alone": processor.tokenizer, "image processor alone": processor.image_processor
+    "whole processor": processor,
+    "tokenizer alone": processor.tokenizer,
+    "image processor alone": processor.image_processor,
 }.items():
     found, _ = model[0].infer_modalities(model[0].model, part)
     print(f"{what:>22}: {list(found)}")
@@ -183,6 +214,7 @@ for what, part in {
 #
 # *Hint: one question to `supports` for each.*
 
+
 # %%
 def unsupported(model, modalities: list) -> list:
     # <solution>
@@ -190,13 +222,20 @@ def unsupported(model, modalities: list) -> list:
     # </solution>
 
 
-check("what a model does not take", [unsupported(model, asked), unsupported(model, ["text"])], [
-    (lambda a: a[0] is not None, "give back a list: put your answer in place of `...`"),
-    (lambda a: list(a[1]) == [], "text is supported, so nothing of ['text'] is left"),
-    (lambda a: "audio" in a[0], "there is no feature extractor, so audio is not supported"),
-    (lambda a: ("text", "audio") in a[0], "a pair needs both of its parts"),
-    (lambda a: list(a[0]) == ["audio", ("text", "audio")], "only what contains audio is left, in the order of the list"),
-])
+check(
+    "what a model does not take",
+    [unsupported(model, asked), unsupported(model, ["text"])],
+    [
+        (lambda a: a[0] is not None, "give back a list: put your answer in place of `...`"),
+        (lambda a: list(a[1]) == [], "text is supported, so nothing of ['text'] is left"),
+        (lambda a: "audio" in a[0], "there is no feature extractor, so audio is not supported"),
+        (lambda a: ("text", "audio") in a[0], "a pair needs both of its parts"),
+        (
+            lambda a: list(a[0]) == ["audio", ("text", "audio")],
+            "only what contains audio is left, in the order of the list",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 4. Load time and call time
@@ -217,7 +256,9 @@ check("what a model does not take", [unsupported(model, asked), unsupported(mode
 pages = [dev.image(page) for page in page_ids[:24]]
 table = []
 for share in (1 / 16, 1 / 4, 1 / 2, 1):
-    budget = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": int(P.longest_edge * share)}}}
+    budget = {
+        "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": int(P.longest_edge * share)}}
+    }
     features = model.preprocess(pages[:1], processing_kwargs=budget)
     model.encode(pages[:2], processing_kwargs=budget, batch_size=2)  # warm up
     start = time.perf_counter()
@@ -229,8 +270,10 @@ for share in (1 / 16, 1 / 4, 1 / 2, 1):
     run.record(f"seconds/pixels/{int(P.longest_edge * share)}", seconds)
 table = pd.DataFrame(table)
 print(table.round(1).to_string(index=False))
-figure = plots_models.cost_of_pixels(table)
-run.figure("pixels", figure, "Image tokens and milliseconds a page by pixel budget: both grow with the pixels.")
+figure = plots.cost_of_pixels(table)
+run.figure(
+    "pixels", figure, "Image tokens and milliseconds a page by pixel budget: both grow with the pixels."
+)
 figure
 
 # %% [markdown]
@@ -262,9 +305,13 @@ for when, features in grids.items():
 #
 # *Hint: `math.floor(side / factor / 32)` is the number of tokens along one side.*
 
+
 # %%
 def library_tokens(budget: int) -> int:
-    features = model.preprocess(pages[:1], processing_kwargs={"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": budget}}})
+    features = model.preprocess(
+        pages[:1],
+        processing_kwargs={"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": budget}}},
+    )
     return int(features["image_grid_thw"].prod()) // 4
 
 
@@ -275,12 +322,26 @@ def image_tokens(width: int, height: int, budget: int) -> int:
     # </solution>
 
 
-check("image tokens", [image_tokens(*pages[0].size, 60_000), image_tokens(*pages[0].size, 30_000), image_tokens(1654, 2339, 600 * 600)], [
-    (lambda a: a[0] is not None, "give back a number: put your answer in place of `...`"),
-    (lambda a: all(n == int(n) for n in a), "give a whole number"),
-    (lambda a: a[2] == 330, "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: the root of area by budget, then each side cut down"),
-    (lambda a: a[:2] == [library_tokens(60_000), library_tokens(30_000)], "the processor comes to another number of tokens"),
-])
+check(
+    "image tokens",
+    [
+        image_tokens(*pages[0].size, 60_000),
+        image_tokens(*pages[0].size, 30_000),
+        image_tokens(1654, 2339, 600 * 600),
+    ],
+    [
+        (lambda a: a[0] is not None, "give back a number: put your answer in place of `...`"),
+        (lambda a: all(n == int(n) for n in a), "give a whole number"),
+        (
+            lambda a: a[2] == 330,
+            "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: the root of area by budget, then each side cut down",
+        ),
+        (
+            lambda a: a[:2] == [library_tokens(60_000), library_tokens(30_000)],
+            "the processor comes to another number of tokens",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ### dtype, and attention
@@ -304,12 +365,15 @@ del unset
 # **Attention** has several implementations with the same results. The fastest need a GPU and a package of their own, so code
 # that has to run anywhere asks for the best and falls back.
 
+
 # %%
 def load_with(attentions: list[str]) -> SentenceTransformer:
     """The model with the first of the attention implementations that this machine has."""
     for attention in attentions:
         try:
-            return SentenceTransformer(name, device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": attention})
+            return SentenceTransformer(
+                name, device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": attention}
+            )
         except ImportError as error:
             print(f"{attention}: not here ({str(error).splitlines()[0][:70]}…)")
     raise ImportError(f"none of {attentions} works here")
@@ -318,7 +382,10 @@ def load_with(attentions: list[str]) -> SentenceTransformer:
 fallback = load_with(["kernels-community/flash-attn2", "sdpa"])
 eager = load_with(["eager"])
 print("runs with:", fallback[0].model.config._attn_implementation)
-vectors = [loaded.encode(list(dev.queries.values())[:8], convert_to_tensor=True).float() for loaded in (fallback, eager)]
+vectors = [
+    loaded.encode(list(dev.queries.values())[:8], convert_to_tensor=True).float()
+    for loaded in (fallback, eager)
+]
 difference = (vectors[0] - vectors[1]).abs().max().item()
 print(f"largest difference from eager attention: {difference:.1e}")
 run.record("attention/difference", difference)
@@ -340,7 +407,12 @@ print(" > ".join(type(module).__name__ for module in reranker), "|", reranker.mo
 
 query, right = dev.queries[query_ids[0]], next(iter(dev.relevant[query_ids[0]]))
 others = [page for page in top if page not in dev.relevant[query_ids[0]]][:2]
-documents = [dev.image(others[0]), "A page on coffee, without any figures.", dev.image(right), {"text": query, "image": dev.image(others[1])}]
+documents = [
+    dev.image(others[0]),
+    "A page on coffee, without any figures.",
+    dev.image(right),
+    {"text": query, "image": dev.image(others[1])},
+]
 kinds = ["another page", "a text", "the right page", "the query's own words on another page"]
 print(f"\n{query}")
 for hit in reranker.rank(query, documents):
@@ -356,7 +428,10 @@ pairs = [(query, document) for document in documents]
 scores = reranker.predict(pairs)
 logits = reranker.predict(pairs, activation_fn=torch.nn.Identity())
 print(pd.DataFrame({"document": kinds, "logit": logits, "score": scores}).round(3).to_string(index=False))
-run.record("reranker/sigmoid-difference", float(abs(torch.sigmoid(torch.tensor(logits)) - torch.tensor(scores)).max()))
+run.record(
+    "reranker/sigmoid-difference",
+    float(abs(torch.sigmoid(torch.tensor(logits)) - torch.tensor(scores)).max()),
+)
 
 # Each dev query with its own page and four look-alikes, which the rows of the data set bring along
 columns = [name for name in rows.column_names if name == "image" or name.startswith("negative_")]

@@ -20,7 +20,7 @@ SEED = 0
 ROWS = 0
 
 # %%
-from course_utils.environment import device, quiet
+from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -30,14 +30,15 @@ from datasets import load_dataset
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
-from course_utils import evaluation, plots_inputs
+from course_utils import evaluation
+from course_utils import plots
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check, close
+from course_utils.exercises import check, close
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.local_server import serving
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
@@ -50,11 +51,16 @@ run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
 
 # %%
 model = SentenceTransformer(
-    checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+    checkpoint(P.embedder),
+    device=device(),
+    model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
 )
 model[0].processing_kwargs |= {
     "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}},
-    "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames that we give, each within the budget
+    "video": {
+        "do_sample_frames": False,
+        "cap_pixels_per_frame": True,
+    },  # all frames that we give, each within the budget
 }
 if P.dataset == "factbook":
     rows = load_dataset("parquet", data_files=build_documents().dev, split="train").with_format(None)
@@ -141,6 +147,7 @@ for form, value in silent.items():
 #
 # *Hint: `np.issubdtype(array.dtype, np.floating)` tells floats; round before you cut to whole numbers.*
 
+
 # %%
 def as_pixels(array: np.ndarray) -> np.ndarray:
     # <solution>
@@ -150,13 +157,26 @@ def as_pixels(array: np.ndarray) -> np.ndarray:
     # </solution>
 
 
-check("an array that is safe", as_pixels, [
-    (lambda f: f(pixels) is not None, "give back an array: put your answer in place of `...`"),
-    (lambda f: f(pixels / 255).dtype == f(pixels.astype(int)).dtype == np.uint8, "return an array of uint8"),
-    (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
-    (lambda f: close(f(np.ones((2, 2, 3), int)), np.ones((2, 2, 3))), "decide by the dtype, not by the values"),
-    (lambda f: close(f(pixels / 255 - 1e-6), pixels), "floats from 0 to 1 must come back as the pixels they were: times 255, rounded"),
-])
+check(
+    "an array that is safe",
+    as_pixels,
+    [
+        (lambda f: f(pixels) is not None, "give back an array: put your answer in place of `...`"),
+        (
+            lambda f: f(pixels / 255).dtype == f(pixels.astype(int)).dtype == np.uint8,
+            "return an array of uint8",
+        ),
+        (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
+        (
+            lambda f: close(f(np.ones((2, 2, 3), int)), np.ones((2, 2, 3))),
+            "decide by the dtype, not by the values",
+        ),
+        (
+            lambda f: close(f(pixels / 255 - 1e-6), pixels),
+            "floats from 0 to 1 must come back as the pixels they were: times 255, rounded",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 2. Text and image together
@@ -171,13 +191,19 @@ mixed = {
     "message, the page": [message],
     "dictionary, page and text": {"image": page, "text": title},
     "dictionary, text and page": {"text": title, "image": page},
-    "message, page and text": [{"role": "user", "content": [{"type": "image", "image": page}, {"type": "text", "text": title}]}],
-    "message, text and page": [{"role": "user", "content": [{"type": "text", "text": title}, {"type": "image", "image": page}]}],
+    "message, page and text": [
+        {"role": "user", "content": [{"type": "image", "image": page}, {"type": "text", "text": title}]}
+    ],
+    "message, text and page": [
+        {"role": "user", "content": [{"type": "text", "text": title}, {"type": "image", "image": page}]}
+    ],
     "text alone": title,
 }
 found = {form: embed(value) for form, value in mixed.items()}
 for form, vector in found.items():
-    print(f"{form:>27}: cosine with the page {float(model.similarity(vector[None], vectors['PIL image'][None])):.3f}")
+    print(
+        f"{form:>27}: cosine with the page {float(model.similarity(vector[None], vectors['PIL image'][None])):.3f}"
+    )
 for name, one, other in (
     ("message", found["message, the page"], vectors["PIL image"]),
     ("dictionary-page-and-text", found["dictionary, page and text"], found["message, page and text"]),
@@ -190,7 +216,12 @@ run.record("difference/order-of-parts", moved)
 print(f"the same dictionary in the other order differs by up to {moved:.2f}")
 read = model.preprocess([mixed["dictionary, text and page"]])["input_ids"][0]
 print("what the model reads of the dictionary:", model[0].processor.tokenizer.decode(read[:12]), "…")
-print("[message, message]:", model.encode([message, message]).shape, "| [[message], [message]]:", model.encode([[message], [message]]).shape)
+print(
+    "[message, message]:",
+    model.encode([message, message]).shape,
+    "| [[message], [message]]:",
+    model.encode([[message], [message]]).shape,
+)
 
 # %% [markdown]
 # The page as a message is the page. With a text beside it, the vector moves, and the order of the parts counts, since the
@@ -206,13 +237,27 @@ print("[message, message]:", model.encode([message, message]).shape, "| [[messag
 
 # %%
 turned = np.stack([np.array(dev.image(p).convert("RGB").resize((448, 576))) for p in page_ids[:4]])
-clip = {"video": {"array": turned, "video_metadata": {"fps": 1, "total_num_frames": len(turned), "frames_indices": list(range(len(turned)))}}}
+clip = {
+    "video": {
+        "array": turned,
+        "video_metadata": {
+            "fps": 1,
+            "total_num_frames": len(turned),
+            "frames_indices": list(range(len(turned))),
+        },
+    }
+}
 video, bare = embed(clip), embed(turned)
 features = model.preprocess([clip])
-print("frames:", turned.shape, "| grid of patches (time, height, width):", features["video_grid_thw"].tolist())
+print(
+    "frames:", turned.shape, "| grid of patches (time, height, width):", features["video_grid_thw"].tolist()
+)
 print(f"the bare array differs by at most {(bare - video).abs().max():.1e}")
 singles = torch.stack([embed(dev.image(p)) for p in page_ids[:5]])
-print("cosines with its pages, and with another page:", [round(c, 2) for c in model.similarity(video[None], singles)[0].tolist()])
+print(
+    "cosines with its pages, and with another page:",
+    [round(c, 2) for c in model.similarity(video[None], singles)[0].tolist()],
+)
 run.record("video/tokens", int(features["video_grid_thw"].prod()) // 4)
 
 # %% [markdown]
@@ -226,20 +271,40 @@ run.record("video/tokens", int(features["video_grid_thw"].prod()) // 4)
 
 # %%
 parts = ("tokenizer", "image_processor", "video_processor", "feature_extractor")
-print("ours has", [part for part in parts if hasattr(model[0].processor, part)], "| audio:", model.supports("audio"))
+print(
+    "ours has",
+    [part for part in parts if hasattr(model[0].processor, part)],
+    "| audio:",
+    model.supports("audio"),
+)
 assert not model.supports("audio")
 torch.manual_seed(SEED)
-small_text = {"vocab_size": 20_000, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-small_audio = {"hidden_size": 128, "patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+small_text = {
+    "vocab_size": 20_000,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+small_audio = {
+    "hidden_size": 128,
+    "patch_embeds_hidden_size": 16,
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 1, 2, 2],
+}
 clap = ClapModel(ClapConfig(text_config=small_text, audio_config=small_audio, projection_dim=32))
 clap.save_pretrained(run.folder / "clap")
 ClapProcessor(
-    ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad"), AutoTokenizer.from_pretrained(checkpoint(P.embedder))
+    ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad"),
+    AutoTokenizer.from_pretrained(checkpoint(P.embedder)),
 ).save_pretrained(run.folder / "clap")
 listener = SentenceTransformer(str(run.folder / "clap"), device="cpu")
 
 seconds = np.arange(48_000) / 48_000
-tones = [{"audio": {"array": np.sin(2 * np.pi * hertz * seconds).astype(np.float32), "sampling_rate": 48_000}} for hertz in (220, 440)]
+tones = [
+    {"audio": {"array": np.sin(2 * np.pi * hertz * seconds).astype(np.float32), "sampling_rate": 48_000}}
+    for hertz in (220, 440)
+]
 low, high = (embed(tone, by=listener) for tone in tones)
 print("CLAP has", [part for part in parts if hasattr(listener[0].processor, part)], "|", listener.modalities)
 print(f"a tone: shape {tuple(low.shape)}; another tone differs by up to {(low - high).abs().max():.2f}")
@@ -299,11 +364,17 @@ options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
 texts, documents = list(dev.queries.values()), list(dev.corpus.values())
 page_vectors = model.encode_document(documents, **options)
 query_vectors = {"none": model.encode_query(texts, **options)}
-for which, prompt in {"short": "Find the page.", "long": "Retrieve the page of a statistical yearbook that answers the question."}.items():
+for which, prompt in {
+    "short": "Find the page.",
+    "long": "Retrieve the page of a statistical yearbook that answers the question.",
+}.items():
     model.prompts = {"query": prompt, "document": ""}
     query_vectors[which] = model.encode_query(texts, **options)
 model.prompts = {"query": "", "document": ""}
-scores = {name: evaluation.per_query_ndcg(q, page_vectors, query_ids, page_ids, dev.relevant) for name, q in query_vectors.items()}
+scores = {
+    name: evaluation.per_query_ndcg(q, page_vectors, query_ids, page_ids, dev.relevant)
+    for name, q in query_vectors.items()
+}
 for name, values in scores.items():
     interval = evaluation.bootstrap(values, SEED)
     run.record_interval(f"ndcg@10/dev/prompt-{name}", interval.mean, interval.low, interval.high)
@@ -329,12 +400,20 @@ queries = torch.nn.functional.normalize(query_vectors["none"].float().cpu(), dim
 pages = torch.nn.functional.normalize(page_vectors.float().cpu(), dim=-1)
 cosines = model.similarity(queries, pages)
 own = torch.tensor([[page in dev.relevant[query] for page in page_ids] for query in query_ids])
-print(f"mean cosine of a query with its page {cosines[own].mean():.3f}, with another page {cosines[~own].mean():.3f}")
+print(
+    f"mean cosine of a query with its page {cosines[own].mean():.3f}, with another page {cosines[~own].mean():.3f}"
+)
 for kind, cloud in {"queries": queries, "pages": pages}.items():
-    others = ~torch.eye(len(cloud), dtype=torch.bool)  # a vector's cosine with itself is always 1: leave it out
+    others = ~torch.eye(
+        len(cloud), dtype=torch.bool
+    )  # a vector's cosine with itself is always 1: leave it out
     print(f"mean cosine of two different {kind} {model.similarity(cloud, cloud)[others].mean():.3f}")
-figure = plots_inputs.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
-run.figure("gap", figure, "Queries and pages along the line between their centroids: two clouds that overlap or lie apart.")
+figure = plots.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
+run.figure(
+    "gap",
+    figure,
+    "Queries and pages along the line between their centroids: two clouds that overlap or lie apart.",
+)
 figure
 
 # %% [markdown]
@@ -344,6 +423,7 @@ figure
 #
 # *Hint: `mean(dim=0)`, then the length of the difference, `torch.linalg.norm`.*
 
+
 # %%
 def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     # <solution>
@@ -351,14 +431,26 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     # </solution>
 
 
-corner = torch.eye(3)  # three unit vectors: two make one cloud, one the other; their centroids are (½, ½, 0) and (0, 0, 1)
-check("the gap", gap, [
-    (lambda f: f(pages, pages) is not None, "give back a number: put your answer in place of `...`"),
-    (lambda f: np.ndim(f(pages, pages)) == 0, "give one number, not a vector"),
-    (lambda f: close(f(pages, pages), 0), "a cloud has no gap to itself"),
-    (lambda f: not close(f(corner[:2], corner[2:]), 0), "average over the vectors, not over their dimensions"),
-    (lambda f: close(f(corner[:2], corner[2:]), 1.5**0.5), "the length of the difference between the centroids: the root of the sum of its squares"),
-])
+corner = torch.eye(
+    3
+)  # three unit vectors: two make one cloud, one the other; their centroids are (½, ½, 0) and (0, 0, 1)
+check(
+    "the gap",
+    gap,
+    [
+        (lambda f: f(pages, pages) is not None, "give back a number: put your answer in place of `...`"),
+        (lambda f: np.ndim(f(pages, pages)) == 0, "give one number, not a vector"),
+        (lambda f: close(f(pages, pages), 0), "a cloud has no gap to itself"),
+        (
+            lambda f: not close(f(corner[:2], corner[2:]), 0),
+            "average over the vectors, not over their dimensions",
+        ),
+        (
+            lambda f: close(f(corner[:2], corner[2:]), 1.5**0.5),
+            "the length of the difference between the centroids: the root of the sum of its squares",
+        ),
+    ],
+)
 
 # %% [markdown]
 # A distance alone says little: two random handfuls of *one* cloud also have two centroids, and few vectors in many dimensions
@@ -376,7 +468,9 @@ for _ in range(1000):
 low, high = np.percentile(by_chance, [2.5, 97.5])
 run.record("gap/distance", distance)
 run.record_interval("gap/distance/shuffled", float(np.mean(by_chance)), low, high)
-print(f"distance of the centroids {distance:.3f}; shuffled {np.mean(by_chance):.3f}, 95% of the draws within [{low:.3f}, {high:.3f}]")
+print(
+    f"distance of the centroids {distance:.3f}; shuffled {np.mean(by_chance):.3f}, 95% of the draws within [{low:.3f}, {high:.3f}]"
+)
 
 # %% [markdown]
 # Above that interval there is a gap; within it or below, there is none to speak of. How large it is shows in how far it lies above. The
@@ -385,13 +479,16 @@ print(f"distance of the centroids {distance:.3f}; shuffled {np.mean(by_chance):.
 # Is the gap a fault? Close it, and see: subtract from each kind its own centroid, and the distance must all but vanish. Predict
 # what that does to the score.
 
+
 # %%
 def centred(vectors):
     return torch.nn.functional.normalize(vectors - vectors.mean(dim=0), dim=-1)
 
 
 closed = torch.linalg.norm(centred(queries).mean(dim=0) - centred(pages).mean(dim=0)).item()
-scores["centred"] = evaluation.per_query_ndcg(centred(queries), centred(pages), query_ids, page_ids, dev.relevant)
+scores["centred"] = evaluation.per_query_ndcg(
+    centred(queries), centred(pages), query_ids, page_ids, dev.relevant
+)
 change = evaluation.paired_bootstrap(scores["none"], scores["centred"], SEED)
 run.record("gap/distance/centred", closed)
 run.record_interval("ndcg@10/gain-of-centring", change.mean, change.low, change.high)

@@ -28,7 +28,7 @@ import shutil
 import time
 from pathlib import Path
 
-from course_utils.environment import device, quiet
+from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -38,17 +38,24 @@ from datasets import Dataset, Image, disable_caching, disable_progress_bars, loa
 from PIL import Image as Pillow
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.training_args import BatchSamplers, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sentence_transformers.sentence_transformer.training_args import (
+    BatchSamplers,
+    SentenceTransformerTrainingArguments,
+)
 from sentence_transformers.util import mine_hard_negatives
 
-from course_utils import evaluation, plots, plots_measure
+from course_utils import evaluation
+from course_utils import plots
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check
+from course_utils.exercises import check
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("03_visual_document_data", profile=PROFILE, seed=SEED)
@@ -66,7 +73,9 @@ disable_caching()  # so that a second run measures the same work as the first
 # %%
 if P.dataset == "factbook":
     documents = build_documents()
-    data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(None)
+    data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(
+        None
+    )
     train_data, dev_data = data["train"], data["dev"]
 else:  # images are written to files once, so that the cells below can speak of paths
     train_data = load_dataset(P.dataset, "train", split="train").shuffle(seed=SEED)
@@ -80,7 +89,9 @@ else:  # images are written to files once, so that the cells below can speak of 
         return row
 
     train_data = Dataset.from_list([to_paths(row, index) for index, row in enumerate(train_data)])
-    train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED, shuffle=False).values()
+    train_data, dev_data = train_data.train_test_split(
+        min(60, len(train_data) // 4), seed=SEED, shuffle=False
+    ).values()
 rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 256, len(train_data))))
 dev = build_corpus(dev_data)
 print(rows)
@@ -97,13 +108,18 @@ plots.pages_row([rows[0][name] for name in columns], columns, title=rows[0]["que
 # others are negatives**, in the order in which they stand. Only four names mean something: `label`, `labels`, `score` and `scores`
 # are taken out as labels. We break the rule in four ways. Predict for each: an error, a warning, or silence?
 
+
 # %%
 def load_model(frozen=""):
     """The embedding model; parameters whose name matches `frozen` are not trained."""
     model = SentenceTransformer(
-        checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+        checkpoint(P.embedder),
+        device=device(),
+        model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
     )
-    model[0].processing_kwargs |= {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    model[0].processing_kwargs |= {
+        "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}
+    }
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (frozen and re.search(frozen, name)))
     model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples
@@ -112,16 +128,25 @@ def load_model(frozen=""):
 
 model = load_model()
 kept = ["query", "image", "negative_0"]
-good = rows.select(range(8)).select_columns(kept).cast_column("image", Image()).cast_column("negative_0", Image())
+good = (
+    rows.select(range(8))
+    .select_columns(kept)
+    .cast_column("image", Image())
+    .cast_column("negative_0", Image())
+)
 
 
 def first_batch(data, batch_size=4):
     """What the trainer would hand to the loss: one dictionary of features for each column, and labels."""
     arguments = SentenceTransformerTrainingArguments(
-        str(run.folder / "trainer"), per_device_train_batch_size=batch_size, disable_tqdm=True, dataloader_pin_memory=False
+        str(run.folder / "trainer"),
+        per_device_train_batch_size=batch_size,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
     )
     trainer = SentenceTransformerTrainer(model, arguments, data, loss=MultipleNegativesRankingLoss(model))
     return trainer.collect_features(next(iter(trainer.get_train_dataloader())))
+
 
 # %%
 broken = {
@@ -165,6 +190,7 @@ logging.getLogger("sentence_transformers").removeHandler(listener)
 #
 # *Hint: `rows.select_columns([...])` keeps columns in the order of the list.*
 
+
 # %%
 def for_loss(rows, negatives: int):
     # <solution>
@@ -172,13 +198,24 @@ def for_loss(rows, negatives: int):
     # </solution>
 
 
-messy = rows.select(range(2)).select_columns(["negative_1", "image", "negative_0", "query"]).add_column("page", [1, 2])
-check("the columns of a loss", [for_loss(messy, 2), for_loss(messy, 0)], [
-    (lambda a: all(isinstance(x, Dataset) for x in a), "return a data set"),
-    (lambda a: a[0].column_names[:2] == ["query", "image"], "first the anchor, then the positive"),
-    (lambda a: a[0].column_names == ["query", "image", "negative_0", "negative_1"], "then negative_0, negative_1 and so on, by number and not as they stand, and nothing else"),
-    (lambda a: a[1].column_names == ["query", "image"], "with no negatives, two columns are left"),
-])
+messy = (
+    rows.select(range(2))
+    .select_columns(["negative_1", "image", "negative_0", "query"])
+    .add_column("page", [1, 2])
+)
+check(
+    "the columns of a loss",
+    [for_loss(messy, 2), for_loss(messy, 0)],
+    [
+        (lambda a: all(isinstance(x, Dataset) for x in a), "return a data set"),
+        (lambda a: a[0].column_names[:2] == ["query", "image"], "first the anchor, then the positive"),
+        (
+            lambda a: a[0].column_names == ["query", "image", "negative_0", "negative_1"],
+            "then negative_0, negative_1 and so on, by number and not as they stand, and nothing else",
+        ),
+        (lambda a: a[1].column_names == ["query", "image"], "with no negatives, two columns are left"),
+    ],
+)
 
 # %% [markdown]
 # ## 3. Images as objects, paths, or `Image()`
@@ -192,9 +229,14 @@ opened = [Pillow.open(path).convert("RGB") for path in some]
 ways = {
     "PIL images in a list": (lambda: opened, sum(len(page.tobytes()) for page in opened)),
     "paths": (lambda: Dataset.from_dict({"image": some}), len(pickle.dumps(some))),
-    "Image() over paths": (lambda: Dataset.from_dict({"image": some}).cast_column("image", Image()), len(pickle.dumps(some))),
+    "Image() over paths": (
+        lambda: Dataset.from_dict({"image": some}).cast_column("image", Image()),
+        len(pickle.dumps(some)),
+    ),
     "Image() with the bytes inside": (
-        lambda: Dataset.from_dict({"image": [{"bytes": Path(p).read_bytes(), "path": None} for p in some]}).cast_column("image", Image()),
+        lambda: Dataset.from_dict(
+            {"image": [{"bytes": Path(p).read_bytes(), "path": None} for p in some]}
+        ).cast_column("image", Image()),
         sum(Path(p).stat().st_size for p in some),
     ),
 }
@@ -206,7 +248,13 @@ for what, (make, size) in ways.items():
         if not isinstance(row, Pillow.Image) and not isinstance(row["image"], str):
             row["image"].load()
     seconds = time.perf_counter() - start
-    table.append({"column": what, "KiB held a page": size / 1024 / len(some), "ms to read a page": 1000 * seconds / len(some)})
+    table.append(
+        {
+            "column": what,
+            "KiB held a page": size / 1024 / len(some),
+            "ms to read a page": 1000 * seconds / len(some),
+        }
+    )
     run.record(f"seconds/read/{re.sub('[^a-z]+', '-', what.lower()).strip('-')}", seconds / len(some))
 print(pd.DataFrame(table).round(2).to_string(index=False))
 
@@ -233,8 +281,10 @@ patches = features["pixel_values"].shape[0]
 image_tokens = int((features["mm_token_type_ids"] == 1).sum())
 run.record("tokens/image", image_tokens)
 run.record("patches", patches)
-print(f"\ngrid {grid}: {patches} patches of {features['pixel_values'].shape[1]} numbers, {image_tokens} image tokens of "
-      f"{features['input_ids'].shape[1]} tokens in all")
+print(
+    f"\ngrid {grid}: {patches} patches of {features['pixel_values'].shape[1]} numbers, {image_tokens} image tokens of "
+    f"{features['input_ids'].shape[1]} tokens in all"
+)
 print("the model reads:", model[0].processor.tokenizer.decode(features["input_ids"][0])[:60], "…")
 
 # %% [markdown]
@@ -249,6 +299,7 @@ print("the model reads:", model[0].processor.tokenizer.decode(features["input_id
 #
 # *Hint: multiply along each row of the grid, add up; a token is four patches.*
 
+
 # %%
 def patches_and_tokens(grid: torch.Tensor) -> tuple[int, int]:
     # <solution>
@@ -258,11 +309,18 @@ def patches_and_tokens(grid: torch.Tensor) -> tuple[int, int]:
 
 
 batch = model.preprocess(rows.select(range(4))["image"])
-check("count from the grid", patches_and_tokens(batch["image_grid_thw"]), [
-    (lambda a: len(a) == 2, "return two numbers: patches, tokens"),
-    (lambda a: a[0] == batch["pixel_values"].shape[0], "patches: time x height x width of each page, added up"),
-    (lambda a: a[1] == int((batch["mm_token_type_ids"] == 1).sum()), "2 x 2 patches are one token"),
-])
+check(
+    "count from the grid",
+    patches_and_tokens(batch["image_grid_thw"]),
+    [
+        (lambda a: len(a) == 2, "return two numbers: patches, tokens"),
+        (
+            lambda a: a[0] == batch["pixel_values"].shape[0],
+            "patches: time x height x width of each page, added up",
+        ),
+        (lambda a: a[1] == int((batch["mm_token_type_ids"] == 1).sum()), "2 x 2 patches are one token"),
+    ],
+)
 
 # %% [markdown]
 # ## 5. Twice the same page
@@ -285,12 +343,26 @@ for path, first in copies.items():
     print(f"   {Path(path).name} is {Path(first).name}")
 
 judged = {"q": {rows[0]["image"]}}
-print("judgements merged:", {query: {Path(page).name for page in pages} for query, pages in evaluation.merge_judgements(judged, canonical).items()})
+print(
+    "judgements merged:",
+    {
+        query: {Path(page).name for page in pages}
+        for query, pages in evaluation.merge_judgements(judged, canonical).items()
+    },
+)
 
 both = [*page_paths, *test_paths]
-leaked = {path for path, first in evaluation.deduplicate_by_content(both, both).items() if path != first and path in set(test_paths)}
+leaked = {
+    path
+    for path, first in evaluation.deduplicate_by_content(both, both).items()
+    if path != first and path in set(test_paths)
+}
 both.append(str(copy))  # as if it were a test page
-planted = {path for path, first in evaluation.deduplicate_by_content(both, both).items() if path != first and path == str(copy)}
+planted = {
+    path
+    for path, first in evaluation.deduplicate_by_content(both, both).items()
+    if path != first and path == str(copy)
+}
 run.record("copies/found", len(copies))
 run.record("leaked/found", len(leaked))
 run.record("leaked/planted-found", len(planted))
@@ -308,24 +380,39 @@ print(f"dev pages that are also in training: {len(leaked)}; with one planted: {l
 
 # %%
 pairs = Dataset.from_dict({"query": rows["query"], "image": rows["image"]})
-options = {"corpus": corpus_paths, "num_negatives": 1, "verbose": False, "batch_size": P.eval_batch_size,
-           "cache_folder": str(run.folder / "vectors")}  # embed once, mine twice
+options = {
+    "corpus": corpus_paths,
+    "num_negatives": 1,
+    "verbose": False,
+    "batch_size": P.eval_batch_size,
+    "cache_folder": str(run.folder / "vectors"),
+}  # embed once, mine twice
 shutil.rmtree(run.folder / "vectors", ignore_errors=True)
 mined = mine_hard_negatives(pairs, model, **options)
 chosen = dict(zip(mined["query"], mined["negative"]))
-print(f"{rows[0]['query']}\n   positive {Path(rows[0]['image']).name}, mined {Path(chosen[rows[0]['query']]).name}")
+print(
+    f"{rows[0]['query']}\n   positive {Path(rows[0]['image']).name}, mined {Path(chosen[rows[0]['query']]).name}"
+)
 
 margin = mine_hard_negatives(pairs, model, **options, relative_margin=0.05)
-false = [query for query, positive in zip(rows["query"], rows["image"])
-         if query in chosen and canonical[chosen[query]] == canonical[positive]]
+false = [
+    query
+    for query, positive in zip(rows["query"], rows["image"])
+    if query in chosen and canonical[chosen[query]] == canonical[positive]
+]
 filtered = mined.filter(lambda row: row["query"] not in set(false))
 after_margin = dict(zip(margin["query"], margin["negative"]))
-left = [query for query, positive in zip(rows["query"], rows["image"])
-        if query in after_margin and canonical[after_margin[query]] == canonical[positive]]
+left = [
+    query
+    for query, positive in zip(rows["query"], rows["image"])
+    if query in after_margin and canonical[after_margin[query]] == canonical[positive]
+]
 run.record("mined", len(mined))
 run.record("mined/false", len(false))
 run.record("mined/false/after-margin", len(left))
-print(f"{len(mined)} mined, {len(false)} of them false by judgement; with a relative margin of 0.05 {len(margin)} remain, {len(left)} false")
+print(
+    f"{len(mined)} mined, {len(false)} of them false by judgement; with a relative margin of 0.05 {len(margin)} remain, {len(left)} false"
+)
 
 # %% [markdown]
 # The copy of the right page, of course: a **false negative**, the most harmful kind of label, since the loss pushes the answer away
@@ -334,6 +421,7 @@ print(f"{len(mined)} mined, {len(false)} of them false by judgement; with a rela
 #
 # Is mining worth it? The same queries and positives, the same number of updates, one negative each: drawn at random, or mined.
 
+
 # %%
 def finetune(data):
     """A model after one pass over the rows, image tower as in lesson 07."""
@@ -341,11 +429,24 @@ def finetune(data):
     if P.lora:
         from peft import LoraConfig
 
-        trained.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+        trained.add_adapter(
+            LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)")
+        )
     arguments = SentenceTransformerTrainingArguments(
-        str(run.folder / "trainer"), per_device_train_batch_size=min(P.batch_size, len(data)), num_train_epochs=1, seed=SEED,
-        learning_rate=P.learning_rate, warmup_steps=P.warmup, bf16=P.bf16, fp16=P.fp16, save_strategy="no", report_to="none",
-        batch_sampler=BatchSamplers.NO_DUPLICATES, dataloader_pin_memory=False, logging_steps=1000, disable_tqdm=True,
+        str(run.folder / "trainer"),
+        per_device_train_batch_size=min(P.batch_size, len(data)),
+        num_train_epochs=1,
+        seed=SEED,
+        learning_rate=P.learning_rate,
+        warmup_steps=P.warmup,
+        bf16=P.bf16,
+        fp16=P.fp16,
+        save_strategy="no",
+        report_to="none",
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        dataloader_pin_memory=False,
+        logging_steps=1000,
+        disable_tqdm=True,
     )
     loss = CachedMultipleNegativesRankingLoss(trained, mini_batch_size=P.mini_batch_size)
     SentenceTransformerTrainer(trained, arguments, data, loss=loss).train()
@@ -354,13 +455,22 @@ def finetune(data):
 
 def dev_scores(model):
     vectors = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
-    queries, pages = model.encode_query(list(dev.queries.values()), **vectors), model.encode_document(list(dev.corpus.values()), **vectors)
+    queries, pages = (
+        model.encode_query(list(dev.queries.values()), **vectors),
+        model.encode_document(list(dev.corpus.values()), **vectors),
+    )
     return evaluation.per_query_ndcg(queries, pages, list(dev.queries), list(dev.corpus), dev.relevant)
 
 
-at_random = filtered.add_column("other", pd.Series(page_paths).sample(len(filtered), replace=True, random_state=SEED).tolist())
+at_random = filtered.add_column(
+    "other", pd.Series(page_paths).sample(len(filtered), replace=True, random_state=SEED).tolist()
+)
 at_random = at_random.select_columns(["query", "image", "other"])
-scores = {"before": dev_scores(model), "random": dev_scores(finetune(at_random)), "mined": dev_scores(finetune(filtered))}
+scores = {
+    "before": dev_scores(model),
+    "random": dev_scores(finetune(at_random)),
+    "mined": dev_scores(finetune(filtered)),
+}
 
 # %%
 intervals = {name: evaluation.bootstrap(values, SEED) for name, values in scores.items()}
@@ -369,8 +479,15 @@ for name, interval in intervals.items():
     run.record_interval(f"ndcg@10/dev/{name}", interval.mean, interval.low, interval.high)
 run.record_interval("ndcg@10/dev/gain-of-mining", gain.mean, gain.low, gain.high)
 print(f"mined over random, the same {gain.n} queries: {gain}")
-figure = plots_measure.systems({name: {"dev": interval} for name, interval in intervals.items()}, title="Random or mined negatives, one short training")
-run.figure("negatives", figure, "NDCG@10 on dev pages before training, after training with random and with mined negatives, with intervals.")
+figure = plots.systems(
+    {name: {"dev": interval} for name, interval in intervals.items()},
+    title="Random or mined negatives, one short training",
+)
+run.figure(
+    "negatives",
+    figure,
+    "NDCG@10 on dev pages before training, after training with random and with mined negatives, with intervals.",
+)
 figure
 
 # %% [markdown]
@@ -395,19 +512,24 @@ for what, paths in stored.items():
     features = model.preprocess(paths)
     seconds = (time.perf_counter() - start) / len(paths)
     run.record(f"seconds/preprocess/{what.replace(' ', '-')}", seconds)
-    print(f"{what:>20}: {1000 * seconds:.1f} ms a page, {Path(paths[0]).stat().st_size / 1024:.0f} KiB, "
-          f"{int(features['image_grid_thw'][0].prod()) // 4} image tokens")
+    print(
+        f"{what:>20}: {1000 * seconds:.1f} ms a page, {Path(paths[0]).stat().st_size / 1024:.0f} KiB, "
+        f"{int(features['image_grid_thw'][0].prod()) // 4} image tokens"
+    )
 
 # %% [markdown]
 # The same number of tokens, at a fraction of the time. The second hidden cost is the **batch sampler**. With in-batch
 # negatives, one page must not be twice in a batch, or it is its own negative. `NO_DUPLICATES` looks at the values of every row, and
 # where those are images, it decodes them, in each epoch. `NO_DUPLICATES_HASHED` does it once. Path strings need no decoding.
 
+
 # %%
 def seconds_to_batch(data, hashed: bool, epochs=2) -> float:
     """Seconds to make all batches of some epochs; with `hashed`, as NO_DUPLICATES_HASHED does."""
     start = time.perf_counter()
-    sampler = NoDuplicatesBatchSampler(data, 16, drop_last=True, generator=torch.Generator(), seed=SEED, precompute_hashes=hashed)
+    sampler = NoDuplicatesBatchSampler(
+        data, 16, drop_last=True, generator=torch.Generator(), seed=SEED, precompute_hashes=hashed
+    )
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         list(sampler)
@@ -420,7 +542,9 @@ for what, sampled in {"images": as_images, "paths": as_paths}.items():
     for name, hashed in {"NO_DUPLICATES": False, "NO_DUPLICATES_HASHED": True}.items():
         seconds = seconds_to_batch(sampled, hashed)
         run.record(f"seconds/sampler/{what}-{name.lower().replace('_', '-')}", seconds)
-        print(f"{what:>7}, {name:>20}: {1000 * seconds / len(sampled) / 2:.2f} ms a row and epoch, of 2 epochs")
+        print(
+            f"{what:>7}, {name:>20}: {1000 * seconds / len(sampled) / 2:.2f} ms a row and epoch, of 2 epochs"
+        )
 run.record("rows", len(rows))
 run.save()
 

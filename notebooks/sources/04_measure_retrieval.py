@@ -20,7 +20,7 @@ SEED = 0
 ROWS = 0
 
 # %%
-from course_utils.environment import quiet
+from course_utils.machine import quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -31,13 +31,15 @@ from datasets import load_dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-from course_utils import baselines, evaluation, plots, plots_measure
+from course_utils import baselines
+from course_utils import evaluation
+from course_utils import plots
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check, close
+from course_utils.exercises import check, close
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("04_measure_retrieval", profile=PROFILE, seed=SEED)
@@ -108,6 +110,7 @@ plots.gallery(test.queries[query_id], [test.image(page) for page in top], top, t
 # lies between 0 and 1. With one relevant page, a perfect ranking's sum is 1; with three, it has its pages at ranks 1, 2 and 3.
 # **Go deeper**: Järvelin and Kekäläinen (2002), *Cumulated gain-based evaluation of IR techniques*.
 
+
 # %%
 def ndcg_at_10(ranking: list[str], relevant: set[str]) -> float:
     """NDCG@10 of one query: `ranking` holds page ids, best first, `relevant` the ids of all pages that answer."""
@@ -117,7 +120,10 @@ def ndcg_at_10(ranking: list[str], relevant: set[str]) -> float:
 
 
 for ranking in ("abcd", "bacd", "cdab"):
-    print(" ".join(ranking), f"  a relevant: {ndcg_at_10(ranking, {'a'}):.3f}   a and b: {ndcg_at_10(ranking, {'a', 'b'}):.3f}")
+    print(
+        " ".join(ranking),
+        f"  a relevant: {ndcg_at_10(ranking, {'a'}):.3f}   a and b: {ndcg_at_10(ranking, {'a', 'b'}):.3f}",
+    )
 
 # %% [markdown]
 # ### Exercise 1: three relevant pages
@@ -130,11 +136,21 @@ for ranking in ("abcd", "bacd", "cdab"):
 # <solution> stub: three = ...
 three = (1 / np.log2(2) + 1 / np.log2(5)) / (1 / np.log2(2) + 1 / np.log2(3) + 1 / np.log2(4))
 # </solution>
-check("NDCG@10 with three relevant pages", three, [
-    (lambda a: 0 <= a <= 1, "NDCG lies between 0 and 1: divide by the perfect ranking's sum"),
-    (lambda a: not close(a, 1.4307 / 1.6309, 1e-3), "the perfect ranking has three relevant pages, also the one you ranked 12th"),
-    (lambda a: close(a, 1.4307 / 2.1309, 1e-3), "ranks 1 and 4 gain; a perfect ranking has its pages at 1, 2 and 3"),
-])
+check(
+    "NDCG@10 with three relevant pages",
+    three,
+    [
+        (lambda a: 0 <= a <= 1, "NDCG lies between 0 and 1: divide by the perfect ranking's sum"),
+        (
+            lambda a: not close(a, 1.4307 / 1.6309, 1e-3),
+            "the perfect ranking has three relevant pages, also the one you ranked 12th",
+        ),
+        (
+            lambda a: close(a, 1.4307 / 2.1309, 1e-3),
+            "ranks 1 and 4 gain; a perfect ranking has its pages at 1, 2 and 3",
+        ),
+    ],
+)
 
 # %% [markdown]
 # Now all the queries, beside `InformationRetrievalEvaluator`. Two sets of judgements: the test queries, each with one
@@ -143,6 +159,7 @@ check("NDCG@10 with three relevant pages", three, [
 #
 # `MRR@10` is one over the rank of the *first* relevant page, `recall@10` the share of the relevant pages found. Same
 # rankings, three measures: will they be near each other?
+
 
 # %%
 def mrr_at_10(ranking, relevant):
@@ -155,27 +172,48 @@ def recall_at_10(ranking, relevant):
 
 def measured(queries, rankings, relevant):
     """One row a query: its text, the number of relevant pages, the rank of the best of them, and three measures."""
-    lines = [{"query": text, "relevant": len(relevant[query]),
-              "best rank": 1 + next(k for k, page in enumerate(ranking) if page in relevant[query]),
-              "recall@10": recall_at_10(ranking, relevant[query]), "mrr@10": mrr_at_10(ranking, relevant[query]),
-              "ndcg@10": ndcg_at_10(ranking, relevant[query])}
-             for (query, text), ranking in zip(queries.items(), rankings, strict=True)]
+    lines = [
+        {
+            "query": text,
+            "relevant": len(relevant[query]),
+            "best rank": 1 + next(k for k, page in enumerate(ranking) if page in relevant[query]),
+            "recall@10": recall_at_10(ranking, relevant[query]),
+            "mrr@10": mrr_at_10(ranking, relevant[query]),
+            "ndcg@10": ndcg_at_10(ranking, relevant[query]),
+        }
+        for (query, text), ranking in zip(queries.items(), rankings, strict=True)
+    ]
     return pd.DataFrame(lines, index=list(queries))
+
 
 # %%
 sets = {"one relevant page": (test.queries, test.relevant)}
 if table is not None:
     pages_of = table.groupby("country").groups
-    several = {f"c{k}": f"all pages on {country}" for k, country in enumerate(pages_of) if len(pages_of[country]) >= 3}
-    sets["several"] = (several, {query: set(pages_of[text.removeprefix("all pages on ")]) for query, text in several.items()})
+    several = {
+        f"c{k}": f"all pages on {country}"
+        for k, country in enumerate(pages_of)
+        if len(pages_of[country]) >= 3
+    }
+    sets["several"] = (
+        several,
+        {query: set(pages_of[text.removeprefix("all pages on ")]) for query, text in several.items()},
+    )
 
 found, differences = {}, []
 for name, (queries, relevant) in sets.items():
     similarity = model.similarity(model.encode_query(list(queries.values()), **options), page_vectors)
     found[name] = measured(queries, ranked(similarity, page_ids), relevant)
     evaluator = InformationRetrievalEvaluator(
-        queries, test.corpus, relevant, batch_size=P.eval_batch_size,
-        ndcg_at_k=[10], mrr_at_k=[10], precision_recall_at_k=[10], accuracy_at_k=[10], map_at_k=[10],
+        queries,
+        test.corpus,
+        relevant,
+        batch_size=P.eval_batch_size,
+        ndcg_at_k=[10],
+        mrr_at_k=[10],
+        precision_recall_at_k=[10],
+        accuracy_at_k=[10],
+        map_at_k=[10],
     )
     library = evaluator(model, corpus_embeddings=page_vectors)
     for measure in ("ndcg@10", "mrr@10", "recall@10"):
@@ -195,6 +233,7 @@ print(f"largest difference: {max(differences):.1e}")
 # Each measure throws something away. To see what, look for two queries that one measure calls equal and another calls as far
 # apart as can be. Predict first: two queries with the same recall@10, how far apart can their NDCG@10 be?
 
+
 # %%
 def far_apart(lines, same, other):
     """The two queries that are furthest apart in `other` among those that are equal in `same`."""
@@ -204,13 +243,19 @@ def far_apart(lines, same, other):
 
 
 one = found["one relevant page"]
-pairs = {"recall@10 hides the order": far_apart(one, "recall@10", "ndcg@10"),
-         "NDCG@10 hides what lies beyond rank 10": far_apart(one, "ndcg@10", "best rank")}
+pairs = {
+    "recall@10 hides the order": far_apart(one, "recall@10", "ndcg@10"),
+    "NDCG@10 hides what lies beyond rank 10": far_apart(one, "ndcg@10", "best rank"),
+}
 if "several" in found:
     pairs["MRR@10 hides all but the first relevant page"] = far_apart(found["several"], "mrr@10", "recall@10")
-    print(f"{(found['several']['relevant'] > 10).sum()} broad queries have more than ten relevant pages: "
-          "not even a perfect ranking has recall@10 = 1 there")
-print(f"page at rank 11 to 100, for a reranker to lift: {((one['best rank'] > 10) & (one['best rank'] <= 100)).mean():.0%}")
+    print(
+        f"{(found['several']['relevant'] > 10).sum()} broad queries have more than ten relevant pages: "
+        "not even a perfect ranking has recall@10 = 1 there"
+    )
+print(
+    f"page at rank 11 to 100, for a reranker to lift: {((one['best rank'] > 10) & (one['best rank'] <= 100)).mean():.0%}"
+)
 pd.concat(pairs).round(3)
 
 # %% [markdown]
@@ -243,22 +288,36 @@ for name, each in scores.items():
 # perfectly spelled, where our model has only pixels. A page without text is not in its index. Who will win over all
 # queries: BM25, or a reader of the country alone?
 
+
 # %%
 def score(rankings):
-    return np.array([ndcg_at_10(ranking, test.relevant[query]) for query, ranking in zip(query_ids, rankings, strict=True)])
+    return np.array(
+        [
+            ndcg_at_10(ranking, test.relevant[query])
+            for query, ranking in zip(query_ids, rankings, strict=True)
+        ]
+    )
 
 
 if table is not None:
     readable = table[~table["scan"]]
     index = bm25s.BM25()
-    index.index(bm25s.tokenize(readable["text"].tolist(), stopwords="en", show_progress=False), show_progress=False)
+    index.index(
+        bm25s.tokenize(readable["text"].tolist(), stopwords="en", show_progress=False), show_progress=False
+    )
     words = bm25s.tokenize(list(test.queries.values()), stopwords="en", show_progress=False)
-    hits, weights = index.retrieve(words, corpus=list(readable.index), k=min(10, len(readable)), show_progress=False)
-    rankings["bm25"] = [row[weight > 0].tolist() for row, weight in zip(hits, weights)]  # no shared word, no hit
+    hits, weights = index.retrieve(
+        words, corpus=list(readable.index), k=min(10, len(readable)), show_progress=False
+    )
+    rankings["bm25"] = [
+        row[weight > 0].tolist() for row, weight in zip(hits, weights)
+    ]  # no shared word, no hit
     scores["bm25"] = score(rankings["bm25"])
     print("NDCG@10 of BM25:", evaluation.bootstrap(scores["bm25"], SEED))
 else:
-    print("The published data has no text layer: run text recognition over the pages first, then the same lines.")
+    print(
+        "The published data has no text layer: run text recognition over the pages first, then the same lines."
+    )
 
 # %% [markdown]
 # **all-MiniLM-L6-v2** is a small text embedder that has read much of the web: *cropland* and *arable land* are near each other in
@@ -269,20 +328,28 @@ else:
 if table is not None:
     minilm = SentenceTransformer(checkpoint(P.text_tower))
     text_vectors = minilm.encode(readable["text"].tolist(), convert_to_tensor=True)
-    similarity = minilm.similarity(minilm.encode(list(test.queries.values()), convert_to_tensor=True), text_vectors)
+    similarity = minilm.similarity(
+        minilm.encode(list(test.queries.values()), convert_to_tensor=True), text_vectors
+    )
     rankings["minilm-text"] = ranked(similarity, list(readable.index))
     scores["minilm-text"] = score(rankings["minilm-text"])
     print("NDCG@10 of MiniLM over the text layer:", evaluation.bootstrap(scores["minilm-text"], SEED))
 else:
     print("No text layer, no text embedder: the same as above.")
 
-order = [name for name in ("random", "topic-only", "country-only", "bm25", "minilm-text", "before") if name in scores]
+order = [
+    name
+    for name in ("random", "topic-only", "country-only", "bm25", "minilm-text", "before")
+    if name in scores
+]
 intervals = {name: {"all": evaluation.bootstrap(scores[name], SEED)} for name in order}
 for name in order:
     interval = intervals[name]["all"]
     run.record_interval(f"ndcg@10/{name}", interval.mean, interval.low, interval.high)
-figure = plots_measure.systems(intervals, title="The base model between its baselines")
-run.figure("baselines", figure, "NDCG@10 of chance, readers of half the query, BM25, MiniLM and the base model.")
+figure = plots.systems(intervals, title="The base model between its baselines")
+run.figure(
+    "baselines", figure, "NDCG@10 of chance, readers of half the query, BM25, MiniLM and the base model."
+)
 figure
 
 # %% [markdown]
@@ -305,9 +372,15 @@ if table is not None:
     for name in order:
         for which, interval in intervals[name].items():
             run.record_interval(f"ndcg@10/{name}/{which}", interval.mean, interval.low, interval.high)
-    parts = {name: {which: i for which, i in intervals[name].items() if which != "text"} for name in order[1:]}
-    figure = plots_measure.systems(parts, title="Scans; pages with text, by whether the query names the country")
-    run.figure("slices", figure, "NDCG@10 of each system on scans, and on pages with text by how the query names the country.")
+    parts = {
+        name: {which: i for which, i in intervals[name].items() if which != "text"} for name in order[1:]
+    }
+    figure = plots.systems(parts, title="Scans; pages with text, by whether the query names the country")
+    run.figure(
+        "slices",
+        figure,
+        "NDCG@10 of each system on scans, and on pages with text by how the query names the country.",
+    )
     display(figure)
 
 # %% [markdown]
@@ -337,7 +410,12 @@ print(f"{P.dimensions[0]} components: {evaluation.bootstrap(scores['before'], SE
 print(f"{kept} components: {evaluation.bootstrap(short, SEED)}")
 print(f"difference, paired: {difference.mean():.3f} [{low:.3f}, {high:.3f}]")
 print(f"the course's helper: {evaluation.paired_bootstrap(scores['before'], short, SEED)}")
-print("zero lies", "inside: no difference shown" if low <= 0 <= high else "outside: the difference is beyond the luck of the draw")
+print(
+    "zero lies",
+    "inside: no difference shown"
+    if low <= 0 <= high
+    else "outside: the difference is beyond the luck of the draw",
+)
 run.record_interval(f"ndcg@10/difference/first-{kept}", difference.mean(), low, high)
 
 # %% [markdown]
@@ -350,7 +428,10 @@ run.record_interval(f"ndcg@10/difference/first-{kept}", difference.mean(), low, 
 
 # %%
 if table is not None:
-    every = {"all": np.ones(len(query_ids), bool), **{name: slices[name] for name in ("text", "scan") if name in slices}}
+    every = {
+        "all": np.ones(len(query_ids), bool),
+        **{name: slices[name] for name in ("text", "scan") if name in slices},
+    }
     lines = {}
     for name in ("bm25", "minilm-text"):
         for which, mask in every.items():
@@ -367,6 +448,7 @@ if table is not None:
 # differences. To *find* a true difference *d* four times in five, it takes *n* = ((1.96 + 0.84) *s*/*d*)² queries. Everything
 # hangs on *s*, and *s* depends on the pair: close relatives agree on most queries, strangers on few. Are our
 # 300 enough?
+
 
 # %%
 def queries_needed(spread: float, difference: float) -> int:
@@ -387,8 +469,10 @@ power = np.mean([abs(trial.mean()) > 1.96 * trial.std() / np.sqrt(n) for trial i
 run.record("power", power)
 print(f"simulated: with {n:,} queries, a true difference of 0.02 was found in {power:.0%} of 1,000 trials")
 
-figure = plots_measure.interval_width({**compared, "one score alone": scores["before"]})
-run.figure("queries_needed", figure, "Half width of the 95% interval by number of queries, falling with its root.")
+figure = plots.interval_width({**compared, "one score alone": scores["before"]})
+run.figure(
+    "queries_needed", figure, "Half width of the 95% interval by number of queries, falling with its root."
+)
 figure
 
 # %% [markdown]
@@ -405,12 +489,21 @@ figure
 # <solution> stub: smallest = ...
 smallest = 2.8 * difference.std() / np.sqrt(len(difference))
 # </solution>
-check("the smallest difference it can show", smallest, [
-    (lambda a: a > 0, "a positive number is asked for"),
-    (lambda a: not close(a, 1.96 * difference.std() / np.sqrt(len(difference)), 1e-6),
-     "that is the half width: a true difference of that size is found only half of the time"),
-    (lambda a: close(a, 2.8 * difference.std() / np.sqrt(len(difference)), 1e-4), "divide by the root of the number of queries"),
-])
+check(
+    "the smallest difference it can show",
+    smallest,
+    [
+        (lambda a: a > 0, "a positive number is asked for"),
+        (
+            lambda a: not close(a, 1.96 * difference.std() / np.sqrt(len(difference)), 1e-6),
+            "that is the half width: a true difference of that size is found only half of the time",
+        ),
+        (
+            lambda a: close(a, 2.8 * difference.std() / np.sqrt(len(difference)), 1e-4),
+            "divide by the root of the number of queries",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 6. One page twice
@@ -436,7 +529,13 @@ for query in query_ids:
 
 punished = np.array([ndcg_at_10(perfect[query], test.relevant[query]) for query in query_ids])
 example = query_ids[int(punished.argmin())]
-print("ranking: ", perfect[example][:3], "\nrelevant:", test.relevant[example], f"\nNDCG@10:  {punished.min():.3f}")
+print(
+    "ranking: ",
+    perfect[example][:3],
+    "\nrelevant:",
+    test.relevant[example],
+    f"\nNDCG@10:  {punished.min():.3f}",
+)
 print(f"perfect model, every fifth answer twice: {evaluation.bootstrap(punished, SEED)}")
 
 # %% [markdown]
@@ -447,14 +546,18 @@ print(f"perfect model, every fifth answer twice: {evaluation.bootstrap(punished,
 # The cure: compare pages by **content**, keep each once, and merge the judgements.
 
 # %%
-first = evaluation.deduplicate_by_content(list(pages.values()), list(pages))  # page id to the first id with that content
+first = evaluation.deduplicate_by_content(
+    list(pages.values()), list(pages)
+)  # page id to the first id with that content
 merged = evaluation.merge_judgements(test.relevant, first)
 mended = {query: list(dict.fromkeys(first[page] for page in ranking)) for query, ranking in perfect.items()}
 repaired = np.array([ndcg_at_10(mended[query], merged[query]) for query in query_ids])
 run.record("ndcg@10/perfect/duplicates", punished.mean())
 run.record("ndcg@10/perfect/deduplicated", repaired.mean())
 run.save()
-print(f"{len(pages)} pages, {len(set(first.values()))} after deduplication; perfect model: {repaired.mean():.3f}")
+print(
+    f"{len(pages)} pages, {len(set(first.values()))} after deduplication; perfect model: {repaired.mean():.3f}"
+)
 
 # %% [markdown]
 # ### Exercise 3: the price of a copy
@@ -467,11 +570,18 @@ print(f"{len(pages)} pages, {len(set(first.values()))} after deduplication; perf
 # <solution> stub: price = ...
 price = (1 + 1 / np.log2(3)) / 2
 # </solution>
-check("a perfect model and one copy", price, [
-    (lambda a: 0 < a < 1, "it loses something, not everything"),
-    (lambda a: not close(a, 1 / np.log2(3), 1e-3), "that is the unlucky order alone"),
-    (lambda a: close(a, (1 + 1 / np.log2(3)) / 2, 1e-3), "one order scores 1, the other has the judged page at rank 2"),
-])
+check(
+    "a perfect model and one copy",
+    price,
+    [
+        (lambda a: 0 < a < 1, "it loses something, not everything"),
+        (lambda a: not close(a, 1 / np.log2(3), 1e-3), "that is the unlucky order alone"),
+        (
+            lambda a: close(a, (1 + 1 / np.log2(3)) / 2, 1e-3),
+            "one order scores 1, the other has the judged page at rank 2",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## You have

@@ -25,7 +25,7 @@ import re
 import shutil
 import time
 
-from course_utils.environment import device, quiet
+from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -42,14 +42,16 @@ from sentence_transformers.sentence_transformer.training_args import (
     SentenceTransformerTrainingArguments,
 )
 
-from course_utils import evaluation, plots, plots_inputs, plots_measure, results
+from course_utils import evaluation
+from course_utils import plots
+from course_utils import finetuned
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check
+from course_utils.exercises import check
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.errors import CourseError
 from course_utils.profiles import load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 run = Run("05_router_with_dense", profile=PROFILE, seed=SEED)
@@ -135,8 +137,12 @@ def millions(module):
 
 
 for route, modules in router.sub_modules.items():
-    print(f"{route} route: {' > '.join(type(module).__name__ for module in modules)}, {millions(modules):.1f} M parameters")
-print(f"of which SigLIP's own text tower: {millions(image.model.text_model):.1f} M; the whole model takes {model.modalities}")
+    print(
+        f"{route} route: {' > '.join(type(module).__name__ for module in modules)}, {millions(modules):.1f} M parameters"
+    )
+print(
+    f"of which SigLIP's own text tower: {millions(image.model.text_model):.1f} M; the whole model takes {model.modalities}"
+)
 
 # %% [markdown]
 # ### Which route?
@@ -153,10 +159,15 @@ print(f"of which SigLIP's own text tower: {millions(image.model.text_model):.1f}
 # %%
 page, question = test.image(next(iter(test.corpus))), test.queries["q0"]
 taken = []
-hooks = [modules[0].register_forward_hook(lambda *_, route=route: taken.append(route))
-         for route, modules in router.sub_modules.items()]
-calls = {(encode, modality): getattr(model, encode)(value)
-         for encode in ("encode_query", "encode_document", "encode") for modality, value in (("text", question), ("image", page))}
+hooks = [
+    modules[0].register_forward_hook(lambda *_, route=route: taken.append(route))
+    for route, modules in router.sub_modules.items()
+]
+calls = {
+    (encode, modality): getattr(model, encode)(value)
+    for encode in ("encode_query", "encode_document", "encode")
+    for modality, value in (("text", question), ("image", page))
+}
 for (encode, modality), route, vector in zip(calls, taken, calls.values(), strict=True):
     print(f"{encode:>15}({modality:<5}) takes the {route:<5} route and gives {vector.shape}")
     run.record(f"route/{encode}/{modality}", list(router.sub_modules).index(route))
@@ -176,7 +187,12 @@ by_task = model.encode_document(sentence)
 del router.route_mappings[("document", None)]
 for hook in hooks:
     hook.remove()
-print("routes:", taken[-2:], "| cosine of the two vectors of one sentence:", round(float(by_modality @ by_task), 3))
+print(
+    "routes:",
+    taken[-2:],
+    "| cosine of the two vectors of one sentence:",
+    round(float(by_modality @ by_task), 3),
+)
 run.record("cosine/one-sentence-two-routes", float(by_modality @ by_task))
 
 # %% [markdown]
@@ -184,6 +200,7 @@ run.record("cosine/one-sentence-two-routes", float(by_modality @ by_task))
 # Write the six questions as code. `route_of` returns the route's name, or `None` where no question gets a yes.
 #
 # *Hint: try four keys of `mappings` in turn, then two names in `routes`.*
+
 
 # %%
 def route_of(task, modality, mappings: dict, routes: list) -> str | None:
@@ -198,17 +215,39 @@ def route_of(task, modality, mappings: dict, routes: list) -> str | None:
 some = {("query", "text"): "fast", ("document", None): "image", (None, "audio"): "sound"}
 names = ["fast", "image", "sound", "text", "query"]
 four = {("query", "text"): "fast", ("query", None): "image", (None, "text"): "sound", (None, None): "text"}
-cases = [("query", "text"), ("document", "text"), (None, "audio"), ("query", "image"), (None, "text"), (None, "video")]
-check("which route", [route_of(task, modality, some, names) for task, modality in cases], [
-    (lambda a: a[0] == "fast", "a mapping for task and modality together comes first"),
-    (lambda a: a[1] == "image", "then a mapping for the task alone: here documents of every kind take the image route"),
-    (lambda a: a[2] == "sound", "then a mapping for the modality alone"),
-    (lambda a: a[3] == "query", "without a mapping, a route with the task's name comes before one with the modality's"),
-    (lambda a: a[4] == "text", "without a mapping and a task, the route with the modality's name"),
-    (lambda a: a[5] is None, "nothing fits: None"),
-    (lambda a: [route_of("query", "text", dict(list(four.items())[k:][::-1]), names) for k in range(4)] == list(four.values()),
-     "where several mappings fit, the first of questions 1 to 4 decides, before any name"),
-])
+cases = [
+    ("query", "text"),
+    ("document", "text"),
+    (None, "audio"),
+    ("query", "image"),
+    (None, "text"),
+    (None, "video"),
+]
+check(
+    "which route",
+    [route_of(task, modality, some, names) for task, modality in cases],
+    [
+        (lambda a: a[0] == "fast", "a mapping for task and modality together comes first"),
+        (
+            lambda a: a[1] == "image",
+            "then a mapping for the task alone: here documents of every kind take the image route",
+        ),
+        (lambda a: a[2] == "sound", "then a mapping for the modality alone"),
+        (
+            lambda a: a[3] == "query",
+            "without a mapping, a route with the task's name comes before one with the modality's",
+        ),
+        (lambda a: a[4] == "text", "without a mapping and a task, the route with the modality's name"),
+        (lambda a: a[5] is None, "nothing fits: None"),
+        (
+            lambda a: (
+                [route_of("query", "text", dict(list(four.items())[k:][::-1]), names) for k in range(4)]
+                == list(four.values())
+            ),
+            "where several mappings fit, the first of questions 1 to 4 decides, before any name",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 3. Before: unaligned spaces
@@ -233,7 +272,9 @@ def embed_queries(corpus, with_model=None):
 
 def scores(queries, pages, corpus):
     """NDCG@10 of every query."""
-    return evaluation.per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant)
+    return evaluation.per_query_ndcg(
+        queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant
+    )
 
 
 def keep(name, interval):
@@ -253,12 +294,22 @@ with torch.no_grad():
     draws = [new_dense(seed=seed).linear(embed_queries(test, pooled)) for seed in range(1, 20)]
 draws = [scores(draw, pages["before"], test).mean() for draw in draws]
 run.record("ndcg@10/before/best-of-19-draws", max(draws))
-print(f"NDCG@10 before: {before}, chance: {chance:.4f}; nineteen other Dense layers: {min(draws):.4f} to {max(draws):.4f}")
-shifted = scores(queries["before"] - queries["before"].mean(0), pages["before"] - pages["before"].mean(0), test).mean()
+print(
+    f"NDCG@10 before: {before}, chance: {chance:.4f}; nineteen other Dense layers: {min(draws):.4f} to {max(draws):.4f}"
+)
+shifted = scores(
+    queries["before"] - queries["before"].mean(0), pages["before"] - pages["before"].mean(0), test
+).mean()
 run.record("ndcg@10/before/gap-closed", shifted)
 print(f"the gap between the two clouds closed by a shift: {shifted:.4f}")
-figure = plots_inputs.clouds({"queries": queries["before"].numpy(), "pages": pages["before"].numpy()}, "Before training")
-run.figure("clouds_before", figure, "Queries and pages before training: two clouds apart along the line between their centroids.")
+figure = plots.clouds(
+    {"queries": queries["before"].numpy(), "pages": pages["before"].numpy()}, "Before training"
+)
+run.figure(
+    "clouds_before",
+    figure,
+    "Queries and pages before training: two clouds apart along the line between their centroids.",
+)
 figure
 
 # %% [markdown]
@@ -274,6 +325,7 @@ figure
 # A frozen tower gives the same vector for the same input every time. So embed the training queries and pages **once**, and
 # train Dense on a Router whose first modules only hand those vectors out, by number. Same gradients, and thirty
 # epochs take seconds.
+
 
 # %%
 class Frozen(torch.nn.Module):
@@ -304,6 +356,7 @@ print(f"{len(numbered)} queries and their pages embedded once, in {time.perf_cou
 # task. (Do not confuse it with the Router's `route_mappings`, which takes task and modality to a route.) The inputs are numbers
 # now, so those go by the task alone. Leave `router_mapping` out, and read what it says.
 
+
 # %%
 def aligner(*text_route):
     """The Router with its image tower replaced by the vectors that it gave."""
@@ -318,8 +371,13 @@ def aligner(*text_route):
 
 def arguments(batch, **others):
     return SentenceTransformerTrainingArguments(
-        output_dir=str(run.folder / "training"), per_device_train_batch_size=batch, warmup_steps=0.1,
-        save_strategy="no", seed=SEED, report_to="none", **others,
+        output_dir=str(run.folder / "training"),
+        per_device_train_batch_size=batch,
+        warmup_steps=0.1,
+        save_strategy="no",
+        seed=SEED,
+        report_to="none",
+        **others,
     )
 
 
@@ -338,14 +396,21 @@ except ValueError as error:
 # The same training with and without, from the same random start, at the rate that we shall use and at a hundred times
 # that. Predict: a gain, a loss, or nothing?
 
+
 # %%
 def align(dense, rate):
     """Stage one: trains `dense`, and nothing else."""
     trial = aligner(Frozen(seen_queries), dense)
-    assert [name for name, p in trial.named_parameters()] == ["0.sub_modules.text.1.linear.weight", "0.sub_modules.text.1.linear.bias"]
+    assert [name for name, p in trial.named_parameters()] == [
+        "0.sub_modules.text.1.linear.weight",
+        "0.sub_modules.text.1.linear.bias",
+    ]
     batch = min(STAGE_ONE["batch"], len(numbered))
     args = arguments(
-        batch, num_train_epochs=STAGE_ONE["epochs"], learning_rate=rate, logging_strategy="no",
+        batch,
+        num_train_epochs=STAGE_ONE["epochs"],
+        learning_rate=rate,
+        logging_strategy="no",
         router_mapping={"query": "query", "image": "document"},
     )
     loss = CachedMultipleNegativesRankingLoss(trial, mini_batch_size=batch)
@@ -362,12 +427,21 @@ for rate in (STAGE_ONE["rate"], 100 * STAGE_ONE["rate"]):
             out = layer({"sentence_embedding": pooled_dev})["sentence_embedding"]
             reached = layer.linear(pooled_dev).abs().quantile(0.99).item()
         dev_score[name, rate] = scores(out, dev_pages["before"], dev)
-        table.append({"learning rate": rate, "Dense": name, "dev NDCG@10": str(evaluation.bootstrap(dev_score[name, rate])),
-                      "99% of numbers (before the Tanh) within": f"±{reached:.1f}"})
+        table.append(
+            {
+                "learning rate": rate,
+                "Dense": name,
+                "dev NDCG@10": str(evaluation.bootstrap(dev_score[name, rate])),
+                "99% of numbers (before the Tanh) within": f"±{reached:.1f}",
+            }
+        )
 
 # %%
 for label, rate in (("small-rate", STAGE_ONE["rate"]), ("large-rate", 100 * STAGE_ONE["rate"])):
-    cost = keep(f"ndcg@10/dev/gain-of-tanh/{label}", evaluation.paired_bootstrap(dev_score["linear", rate], dev_score["Tanh", rate]))
+    cost = keep(
+        f"ndcg@10/dev/gain-of-tanh/{label}",
+        evaluation.paired_bootstrap(dev_score["linear", rate], dev_score["Tanh", rate]),
+    )
     for name in ("linear", "Tanh"):
         keep(f"ndcg@10/dev/{name.lower()}/{label}", evaluation.bootstrap(dev_score[name, rate]))
     print(f"learning rate {rate:g}: the Tanh changes dev NDCG@10 by {cost}")
@@ -391,7 +465,9 @@ score["stage one"] = scores(queries["stage one"], pages["before"], test)
 again = model.encode_document(list(test.corpus.values())[:4], **options).float().cpu()
 assert torch.allclose(again, pages["before"][:4], atol=1e-5), "a frozen tower has moved"
 stage_one = keep("ndcg@10/stage-one", evaluation.bootstrap(score["stage one"]))
-print(f"NDCG@10 after stage one: {stage_one}; {dense.linear.weight.numel() + dense.linear.bias.numel():,} numbers learned")
+print(
+    f"NDCG@10 after stage one: {stage_one}; {dense.linear.weight.numel() + dense.linear.bias.numel():,} numbers learned"
+)
 
 # %% [markdown]
 # From chance to this, with one matrix. No page was embedded again: an index of pages would still be valid. In `tiny`
@@ -413,7 +489,10 @@ if IMAGE_TOWER:  # a hard negative for each row, too: a page that looks like the
     learner, pairs = model, train_rows.select_columns(columns)
 else:
     # the same text, pooling and dense as in `model`: what they learn here, `model` has learned
-    learner, pairs = aligner(text, pooling, dense), Dataset.from_dict({"query": train_rows["query"][:], "image": numbers})
+    learner, pairs = (
+        aligner(text, pooling, dense),
+        Dataset.from_dict({"query": train_rows["query"][:], "image": numbers}),
+    )
 NEVER = r"image\.0\.model\.(text_model|logit_)|word_embeddings"
 RATES = {r"sub_modules\.text\.0\.": STAGE_TWO["text"]}
 if IMAGE_TOWER:
@@ -426,7 +505,9 @@ for name, parameter in learner.named_parameters():
 for group, count in groups.items():
     print(f"{count / 1e6:6.2f} M parameters: {group}{f', rate {RATES[group]:g}' if group in RATES else ''}")
 if not IMAGE_TOWER:  # forward twice for the cached loss, backward about as long
-    print(f"an epoch that trains the image tower as well would take {4 * seconds_a_page * len(train_rows) / 60:.0f} minutes or more here")
+    print(
+        f"an epoch that trains the image tower as well would take {4 * seconds_a_page * len(train_rows) / 60:.0f} minutes or more here"
+    )
 
 # %% [markdown]
 # ### Exercise 2: a rate for one layer
@@ -439,24 +520,44 @@ if not IMAGE_TOWER:  # forward twice for the cached loss, backward about as long
 # <solution> stub: pattern = ...
 pattern = r"sub_modules\.text\.0\.model\.encoder\.layer\.5\."
 # </solution>
-found = [name for name, _ in learner.named_parameters() if isinstance(pattern, str) and re.search(pattern, name)]
+found = [
+    name for name, _ in learner.named_parameters() if isinstance(pattern, str) and re.search(pattern, name)
+]
 last = {id(parameter) for parameter in text.model.encoder.layer[-1].parameters()}
-check("a rate for one layer", pattern, [
-    (lambda a: isinstance(a, str), "give a pattern as text"),
-    (lambda a: found, "no parameter matches, and the trainer would say so with a ValueError"),
-    (lambda a: not any(".image." in name for name in found), "it also matches parameters of the image route"),
-    (lambda a: {id(dict(learner.named_parameters())[name]) for name in found} <= last, "it matches more than the last layer; layers count from 0"),
-    (lambda a: len(found) == len(last), "it misses some of that layer's parameters"),
-])
+check(
+    "a rate for one layer",
+    pattern,
+    [
+        (lambda a: isinstance(a, str), "give a pattern as text"),
+        (lambda a: found, "no parameter matches, and the trainer would say so with a ValueError"),
+        (
+            lambda a: not any(".image." in name for name in found),
+            "it also matches parameters of the image route",
+        ),
+        (
+            lambda a: {id(dict(learner.named_parameters())[name]) for name in found} <= last,
+            "it matches more than the last layer; layers count from 0",
+        ),
+        (lambda a: len(found) == len(last), "it misses some of that layer's parameters"),
+    ],
+)
 
 # %%
 batch = min(STAGE_TWO["batch"], len(pairs))
 args = arguments(
-    batch, num_train_epochs=STAGE_TWO["epochs"], learning_rate=STAGE_TWO["dense"], learning_rate_mapping=RATES,
+    batch,
+    num_train_epochs=STAGE_TWO["epochs"],
+    learning_rate=STAGE_TWO["dense"],
+    learning_rate_mapping=RATES,
     router_mapping={"query": "query"} | {column: "document" for column in pairs.column_names[1:]},
-    batch_sampler=BatchSamplers.NO_DUPLICATES, bf16=P.bf16, fp16=P.fp16, logging_steps=max(1, len(pairs) // batch // 5),
+    batch_sampler=BatchSamplers.NO_DUPLICATES,
+    bf16=P.bf16,
+    fp16=P.fp16,
+    logging_steps=max(1, len(pairs) // batch // 5),
 )
-loss = CachedMultipleNegativesRankingLoss(learner, mini_batch_size=P.mini_batch_size)  # bounds the memory: lesson 06
+loss = CachedMultipleNegativesRankingLoss(
+    learner, mini_batch_size=P.mini_batch_size
+)  # bounds the memory: lesson 06
 learner.model_card_data.widget = [{}]  # no examples for a model card: they would be training pages
 trainer = SentenceTransformerTrainer(learner, args, pairs, loss=loss)
 trainer.train()
@@ -466,11 +567,16 @@ figure
 
 # %%
 model.eval()
-pages["after"], dev_pages["after"] = (embed_pages(test), embed_pages(dev)) if IMAGE_TOWER else (pages["before"], dev_pages["before"])
+pages["after"], dev_pages["after"] = (
+    (embed_pages(test), embed_pages(dev)) if IMAGE_TOWER else (pages["before"], dev_pages["before"])
+)
 run.record("pages/moved", (pages["after"] - pages["before"]).abs().max().item())
 queries["after"] = embed_queries(test)
 score["after"] = scores(queries["after"], pages["after"], test)
-dev_score["stage-one"], dev_score["stage-two"] = dev_score["linear", STAGE_ONE["rate"]], scores(embed_queries(dev), dev_pages["after"], dev)
+dev_score["stage-one"], dev_score["stage-two"] = (
+    dev_score["linear", STAGE_ONE["rate"]],
+    scores(embed_queries(dev), dev_pages["after"], dev),
+)
 for stage in ("before", "stage-one", "stage-two"):
     print(f"{stage:>9}, dev NDCG@10: {keep(f'ndcg@10/dev/{stage}', evaluation.bootstrap(dev_score[stage]))}")
 after = keep("ndcg@10/after", evaluation.bootstrap(score["after"]))
@@ -483,18 +589,31 @@ slices = {"all": np.ones(len(test.queries), bool)}
 if P.dataset == "factbook":
     answers = documents.side_table().loc[[row["image"] for row in first(test_data, len(test_data))]]
     slices |= {"unseen-country": answers["unseen_country"].to_numpy(), "scan": answers["scan"].to_numpy()}
-by_slice = {name: tuple(evaluation.bootstrap(score[when][mask]) for when in ("before", "after"))
-            for name, mask in slices.items() if mask.any()}
+by_slice = {
+    name: tuple(evaluation.bootstrap(score[when][mask]) for when in ("before", "after"))
+    for name, mask in slices.items()
+    if mask.any()
+}
 for name, (_, high) in by_slice.items():
     if name != "all":
         keep(f"ndcg@10/after/{name}", high)
-figure = plots.before_after(by_slice, references={"chance": chance}, title="The Router before and after training")
-run.figure("before_after", figure, "NDCG@10 of the Router before and after training, overall and by slice, with 95% intervals.")
+figure = plots.before_after(
+    by_slice, references={"chance": chance}, title="The Router before and after training"
+)
+run.figure(
+    "before_after",
+    figure,
+    "NDCG@10 of the Router before and after training, overall and by slice, with 95% intervals.",
+)
 figure
 
 # %%
-figure = plots_inputs.clouds({"queries": queries["after"].numpy(), "pages": pages["after"].numpy()}, "After training")
-run.figure("clouds_after", figure, "Queries and pages after training, along the line between their centroids.")
+figure = plots.clouds(
+    {"queries": queries["after"].numpy(), "pages": pages["after"].numpy()}, "After training"
+)
+run.figure(
+    "clouds_after", figure, "Queries and pages after training, along the line between their centroids."
+)
 figure
 
 # %% [markdown]
@@ -508,9 +627,13 @@ figure
 # alone.) Speed is measured here, on the same pages in turn.
 
 # %%
-systems = {"Router, before": score["before"], "Router, stage one": score["stage one"], "Router, after": score["after"]}
+systems = {
+    "Router, before": score["before"],
+    "Router, stage one": score["stage one"],
+    "Router, after": score["after"],
+}
 try:
-    vlm = results.finetuned(P)
+    vlm = finetuned.finetuned(P)
 except CourseError as missing:
     if P.dataset == "factbook":
         raise
@@ -525,27 +648,52 @@ if vlm:
         keep(f"ndcg@10/vlm-{when}", evaluation.bootstrap(score[f"VLM {when}"]))
     lead = keep("ndcg@10/router-over-vlm", evaluation.paired_bootstrap(score["VLM after"], score["after"]))
     print(f"Router after minus VLM after, the same queries: {lead}")
-figure = plots_measure.systems({name: {"test queries": evaluation.bootstrap(each)} for name, each in systems.items()},
-                               title="Two towers beside one network")
-run.figure("systems", figure, "NDCG@10 on the test split of the Router and of lesson 07's model, before and after training.")
+figure = plots.systems(
+    {name: {"test queries": evaluation.bootstrap(each)} for name, each in systems.items()},
+    title="Two towers beside one network",
+)
+run.figure(
+    "systems",
+    figure,
+    "NDCG@10 on the test split of the Router and of lesson 07's model, before and after training.",
+)
 figure
 
 # %%
-network = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention})
+network = SentenceTransformer(
+    checkpoint(P.embedder),
+    device=device(),
+    model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
+)
 some_pages, some_queries = list(test.corpus.values())[:64], list(test.queries.values())[:64]
 seconds = {("Router", "page"): [], ("Router", "query"): [], ("VLM", "page"): [], ("VLM", "query"): []}
 for _ in range(2):
     for name, each in (("Router", model), ("VLM", network)):
-        for what, encode, values in (("page", each.encode_document, some_pages), ("query", each.encode_query, some_queries)):
+        for what, encode, values in (
+            ("page", each.encode_document, some_pages),
+            ("query", each.encode_query, some_queries),
+        ):
             began = time.perf_counter()
             encode(values, **options)
             seconds[name, what].append((time.perf_counter() - began) / len(values))
 used = millions(model) - millions(image.model.text_model)
-table = pd.DataFrame({name: {
-    "NDCG@10, after": (vlm.title if key == "VLM after" else str)(str(evaluation.bootstrap(score[key]))) if key in score else "run lesson 07",
-    "million parameters in use": round(size, 1),
-    **{f"milliseconds a {what}": round(1000 * min(seconds[name, what]), 1) for what in ("page", "query")},
-} for name, key, size in (("Router", "after", used), ("VLM", "VLM after", millions(network)))})
+table = pd.DataFrame(
+    {
+        name: {
+            "NDCG@10, after": (vlm.title if key == "VLM after" else str)(
+                str(evaluation.bootstrap(score[key]))
+            )
+            if key in score
+            else "run lesson 07",
+            "million parameters in use": round(size, 1),
+            **{
+                f"milliseconds a {what}": round(1000 * min(seconds[name, what]), 1)
+                for what in ("page", "query")
+            },
+        }
+        for name, key, size in (("Router", "after", used), ("VLM", "VLM after", millions(network)))
+    }
+)
 for name, size in (("router", used), ("vlm", millions(network))):
     run.record(f"parameters/{name}", size * 1e6)
 for (name, what), each in seconds.items():
@@ -566,8 +714,10 @@ table
 # %%
 if unseen.queries:
     print("for example:", "; ".join(f"“{query}”" for query in list(unseen.queries.values())[:3]))
-    free = {"Router, stage one": scores(unseen_stage_one, pages["before"], unseen),
-            "Router, after": scores(embed_queries(unseen), pages["after"], unseen)}
+    free = {
+        "Router, stage one": scores(unseen_stage_one, pages["before"], unseen),
+        "Router, after": scores(embed_queries(unseen), pages["after"], unseen),
+    }
     for when in ("before", "after"):
         vectors = getattr(vlm, f"unseen_{when}")[inside], getattr(vlm, f"pages_{when}")[page_rows]
         free[vlm.title(f"VLM, {when}")] = scores(*vectors, unseen)
@@ -575,13 +725,23 @@ if unseen.queries:
         keep(f"ndcg@10/{name}/unseen-wording", evaluation.bootstrap(values))
     ours, theirs = free["Router, after"], free[vlm.title("VLM, after")]
     lead = keep("ndcg@10/router-over-vlm/unseen-wording", evaluation.paired_bootstrap(theirs, ours))
-    print(f"Router after minus VLM after, the same queries: {lead}; on the test queries: {(score['after'] - score['VLM after']).mean():.3f}")
-    figure = plots_measure.systems({name: {"queries in unseen words": evaluation.bootstrap(each)} for name, each in free.items()},
-                                   title="Free wording")
-    run.figure("free_wording", figure, "NDCG@10 on queries in words of no training query, of the Router and of lesson 07's model.")
+    print(
+        f"Router after minus VLM after, the same queries: {lead}; on the test queries: {(score['after'] - score['VLM after']).mean():.3f}"
+    )
+    figure = plots.systems(
+        {name: {"queries in unseen words": evaluation.bootstrap(each)} for name, each in free.items()},
+        title="Free wording",
+    )
+    run.figure(
+        "free_wording",
+        figure,
+        "NDCG@10 on queries in words of no training query, of the Router and of lesson 07's model.",
+    )
     display(figure)
 else:
-    print("There is no set of unseen wordings here: collect queries from people who have not seen yours, and judge their pages.")
+    print(
+        "There is no set of unseen wordings here: collect queries from people who have not seen yours, and judge their pages."
+    )
 
 # %% [markdown]
 # In `tiny` both fall, the vision-language model further: its lead shrinks. A score on the wordings of training says little about

@@ -23,7 +23,7 @@ import re
 import shutil
 import time
 
-from course_utils.environment import device, quiet
+from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -41,13 +41,15 @@ from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from course_utils import evaluation, memory, plots_memory
+from course_utils import evaluation
+from course_utils import memory
+from course_utils import plots
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check, close
+from course_utils.exercises import check, close
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 DEVICE = "cpu" if PROFILE == "tiny" else device()  # tiny measures the CPU's memory, also beside a GPU
@@ -66,7 +68,9 @@ run = Run("06_big_batches_in_little_memory", profile=PROFILE, seed=SEED)
 # %%
 if P.dataset == "factbook":
     documents = build_documents()
-    data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(None)
+    data = load_dataset("parquet", data_files={"train": documents.train, "dev": documents.dev}).with_format(
+        None
+    )
     train_data, dev_data = data["train"], data["dev"]
 else:
     train_data = load_dataset(P.dataset, "train", split="train")
@@ -78,16 +82,22 @@ dev = build_corpus(dev_data)
 def load_model(frozen=""):
     """The embedding model; parameters whose name matches `frozen` are not trained."""
     model = SentenceTransformer(
-        checkpoint(P.embedder), device=DEVICE, model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+        checkpoint(P.embedder),
+        device=DEVICE,
+        model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
     )
-    model[0].processing_kwargs |= {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    model[0].processing_kwargs |= {
+        "image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}
+    }
     for name, parameter in model.named_parameters():
         if frozen and re.search(frozen, name):
             parameter.requires_grad_(False)
     if P.lora:
         from peft import LoraConfig
 
-        model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+        model.add_adapter(
+            LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)")
+        )
     return model
 
 
@@ -96,6 +106,7 @@ model = load_model()
 # %% [markdown]
 # The loss takes **features**, one dictionary of tensors for each column: what the collator makes of a batch with
 # `model.preprocess`. Eight rows, then, through the library and by hand.
+
 
 # %%
 def prepare(model, inputs):
@@ -124,8 +135,12 @@ print(f"library {library:.6f}, by hand {ours:.6f}")
 
 # %%
 cosines = model.similarity(queries, torch.cat([positives, negatives])).float().cpu()
-figure = plots_memory.similarity_matrix(cosines, eight["query"])
-run.figure("similarities", figure, "Cosines of eight queries with the eight positives and eight hard negatives of their batch.")
+figure = plots.similarity_matrix(cosines, eight["query"])
+run.figure(
+    "similarities",
+    figure,
+    "Cosines of eight queries with the eight positives and eight hard negatives of their batch.",
+)
 figure
 
 # %% [markdown]
@@ -143,12 +158,19 @@ figure
 # <solution> stub: competing = ...
 competing = 8 * (1 + 1)
 # </solution>
-check("pages in one softmax", competing, [
-    (lambda a: isinstance(a, int), "give a whole number"),
-    (lambda a: a != 8, "every row also brings a hard negative"),
-    (lambda a: a < 32, "accumulation adds up gradients; rows of different batches never meet in a softmax"),
-    (lambda a: a == 8 * 2, "count the positives and the hard negatives of one batch"),
-])
+check(
+    "pages in one softmax",
+    competing,
+    [
+        (lambda a: isinstance(a, int), "give a whole number"),
+        (lambda a: a != 8, "every row also brings a hard negative"),
+        (
+            lambda a: a < 32,
+            "accumulation adds up gradients; rows of different batches never meet in a softmax",
+        ),
+        (lambda a: a == 8 * 2, "count the positives and the hard negatives of one batch"),
+    ],
+)
 
 # %% [markdown]
 # ### What more negatives are worth
@@ -191,7 +213,9 @@ def dev_scores(model):
     options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
     query_vectors = model.encode_query(list(dev.queries.values()), **options)
     page_vectors = model.encode_document(list(dev.corpus.values()), **options)
-    return evaluation.per_query_ndcg(query_vectors, page_vectors, list(dev.queries), list(dev.corpus), dev.relevant)
+    return evaluation.per_query_ndcg(
+        query_vectors, page_vectors, list(dev.queries), list(dev.corpus), dev.relevant
+    )
 
 
 before = dev_scores(model)
@@ -204,15 +228,20 @@ for size in (2, 8, 32):
         print(f"{size:>2} rows in a softmax: mean training loss {mean_loss:.3f}")
 del trained  # the next section measures memory
 intervals = {size: evaluation.bootstrap(values) for size, values in scores.items()}
-for name, interval in {"before": evaluation.bootstrap(before), **{f"batch-{n}": i for n, i in intervals.items()}}.items():
+for name, interval in {
+    "before": evaluation.bootstrap(before),
+    **{f"batch-{n}": i for n, i in intervals.items()},
+}.items():
     run.record_interval(f"ndcg@10/dev/{name}", interval.mean, interval.low, interval.high)
     print(f"{name:>9}: {interval}")
 least, most = min(scores), max(scores)
 gain = evaluation.paired_bootstrap(scores[least], scores[most])
 run.record_interval("ndcg@10/dev/gain-of-negatives", gain.mean, gain.low, gain.high)
 print(f"{most} rows in a softmax over {least}, the same queries: {gain}")
-figure = plots_memory.score_by_batch_size(intervals, evaluation.bootstrap(before))
-run.figure("batch_size", figure, "NDCG@10 on dev pages by the number of rows in one softmax, with 95% intervals.")
+figure = plots.score_by_batch_size(intervals, evaluation.bootstrap(before))
+run.figure(
+    "batch_size", figure, "NDCG@10 on dev pages by the number of rows in one softmax, with 95% intervals."
+)
 figure
 
 # %% [markdown]
@@ -234,6 +263,7 @@ figure
 # reliably give the memory back. Here is all that such a process runs: one step of training, with its imports inside, since
 # it starts from nothing. All weights train, the image tower's too; frozen layers would keep less.
 
+
 # %%
 def training_step(kind, columns, folder, options, mini_batch_size, lora=False):
     """One step of training on the features in the file `columns`; `kind` names the loss, and checkpointing or not."""
@@ -248,9 +278,13 @@ def training_step(kind, columns, folder, options, mini_batch_size, lora=False):
     if lora:
         from peft import LoraConfig
 
-        model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+        model.add_adapter(
+            LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)")
+        )
     if "checkpointing" in kind:
-        model[0].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
+        model[
+            0
+        ].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
     if "cached" in kind:
         loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch_size)
     else:
@@ -275,6 +309,7 @@ def training_step(kind, columns, folder, options, mini_batch_size, lora=False):
 # Preparing the features is not part of the step: in training, other processes can do it. So they are written to files here,
 # once, and cutting a batch out of them takes some care: Qwen3-VL lays the patches of all its images one after another in one
 # tensor, and the grid (`image_grid_thw`: time, height, width) says how many belong to which.
+
 
 # %%
 def parts(column, size):
@@ -307,15 +342,20 @@ print({path.name: f"{path.stat().st_size / 2**20:.0f} MiB" for path in sorted(pr
 def measure(kind, size):
     """Peak memory (MiB) and seconds of one training step in a process of its own."""
     found = memory.in_fresh_process(
-        training_step, kind=kind, columns=str(prepared / f"{size}.pt"), folder=checkpoint(P.embedder),
+        training_step,
+        kind=kind,
+        columns=str(prepared / f"{size}.pt"),
+        folder=checkpoint(P.embedder),
         options={"device": DEVICE, "model_kwargs": {"dtype": P.dtype, "attn_implementation": P.attention}},
-        mini_batch_size=MINI, lora=P.lora,
+        mini_batch_size=MINI,
+        lora=P.lora,
     )
     name = f"{kind.replace(' ', '-')}/{size}"
     peak = found.value["on_gpu"] or found.peak_mib
     run.record(f"memory/{name}", peak)
     run.record(f"seconds/{name}", found.value["seconds"])
     return {"kind": kind, "size": size, "peak": peak, "together": found.together_mib, **found.value}
+
 
 # %% [markdown]
 # The plain loss first. Predict the shape: does the peak grow in a line, faster, or slower?
@@ -324,7 +364,9 @@ def measure(kind, size):
 measured = pd.DataFrame([measure("plain", size) for size in sizes])
 per_row = (measured["peak"].iloc[-1] - measured["peak"].iloc[0]) / (sizes[-1] - sizes[0])
 print(measured.round(1).to_string(index=False))
-print(f"{per_row:.1f} MiB for each row more; the model's weights are {sum(p.nbytes for p in model.parameters()) / 2**20:.0f} MiB")
+print(
+    f"{per_row:.1f} MiB for each row more; the model's weights are {sum(p.nbytes for p in model.parameters()) / 2**20:.0f} MiB"
+)
 
 # %% [markdown]
 # `together` adds what this notebook itself holds: your machine needs both. `at_rest` is the process before its step:
@@ -342,11 +384,21 @@ print(f"{per_row:.1f} MiB for each row more; the model's weights are {sum(p.nbyt
 # <solution> stub: needed = ...
 needed = measured["peak"].iloc[-1] + per_row * (1024 - sizes[-1])
 # </solution>
-check("memory for 1,024 rows", needed, [
-    (lambda a: a > measured["peak"].max(), "it must be more than the largest batch measured"),
-    (lambda a: not close(a / (per_row * 1024), 1, 1e-3), "per_row is for the activations alone; add what there is before the first row"),
-    (lambda a: close(a / (measured["peak"].iloc[0] + per_row * (1024 - sizes[0])), 1, 0.15), "start from a measured point, and go on along the line"),
-])
+check(
+    "memory for 1,024 rows",
+    needed,
+    [
+        (lambda a: a > measured["peak"].max(), "it must be more than the largest batch measured"),
+        (
+            lambda a: not close(a / (per_row * 1024), 1, 1e-3),
+            "per_row is for the activations alone; add what there is before the first row",
+        ),
+        (
+            lambda a: close(a / (measured["peak"].iloc[0] + per_row * (1024 - sizes[0])), 1, 0.15),
+            "start from a measured point, and go on along the line",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 3. Gradient caching from scratch
@@ -359,6 +411,7 @@ check("memory for 1,024 rows", needed, [
 # 3. embed again, a few rows at a time, **with** gradients, and hand each piece its share of the cache. The chain rule does
 #    the rest: `tensor.backward(gradient)` goes on from there into the weights.
 
+
 # %%
 def embed(model, part):
     return model(part)["sentence_embedding"]
@@ -367,9 +420,13 @@ def embed(model, part):
 def cached_step(model, columns, mini_batch_size):
     """Add the gradients of the in-batch loss to the model's parameters, a few rows at a time; returns the loss."""
     with torch.no_grad():  # 1. all embeddings, no activations
-        vectors = [torch.cat([embed(model, part) for part in parts(column, mini_batch_size)]) for column in columns]
+        vectors = [
+            torch.cat([embed(model, part) for part in parts(column, mini_batch_size)]) for column in columns
+        ]
 
-    vectors = [vector.requires_grad_() for vector in vectors]  # 2. the loss, and its gradient for the embeddings
+    vectors = [
+        vector.requires_grad_() for vector in vectors
+    ]  # 2. the loss, and its gradient for the embeddings
     loss = in_batch_loss(*vectors)
     loss.backward()
 
@@ -378,9 +435,11 @@ def cached_step(model, columns, mini_batch_size):
             embed(model, part).backward(gradient)
     return loss.detach()
 
+
 # %% [markdown]
 # Is it the same? Predict how far the gradients will be apart: equal to the last bit, or to about a millionth, or to a percent?
 # All parameters train here. 20 rows are no multiple of 8, so the last piece is a smaller one.
+
 
 # %%
 def gradients_of(step):
@@ -390,7 +449,9 @@ def gradients_of(step):
     loss = step(columns)
     if loss.requires_grad:
         loss.backward()
-    return loss.item(), {name: p.grad.float().clone() for name, p in model.named_parameters() if p.grad is not None}
+    return loss.item(), {
+        name: p.grad.float().clone() for name, p in model.named_parameters() if p.grad is not None
+    }
 
 
 model.train()
@@ -407,7 +468,9 @@ model[0].model.activation_checkpointing_disable()
 
 # %%
 loss_here, here = ways["from scratch"]
-print(f"largest gradient of any parameter: {max(g.abs().max().item() for g in here.values()):.2g}, in {len(here)} tensors")
+print(
+    f"largest gradient of any parameter: {max(g.abs().max().item() for g in here.values()):.2g}, in {len(here)} tensors"
+)
 apart = {}
 for name, (loss_there, there) in ways.items():
     assert there.keys() == here.keys(), "one of the ways trains other parameters"
@@ -431,16 +494,26 @@ run.record("loss/difference", max(abs(loss_here - loss_there) for loss_there, _ 
 # %%
 kinds = [("cached", size) for size in sizes]
 kinds += [("plain checkpointing", largest), ("cached checkpointing", largest)]
-measured = pd.concat([measured, pd.DataFrame([measure(kind, size) for kind, size in tqdm(kinds)])], ignore_index=True)
+measured = pd.concat(
+    [measured, pd.DataFrame([measure(kind, size) for kind, size in tqdm(kinds)])], ignore_index=True
+)
 shutil.rmtree(prepared)
 run.record("memory/with-notebook", measured["together"].max())
 print(measured.round(1).to_string(index=False))
 
-lines = {kind: dict(zip(group["size"], group["peak"])) for kind, group in measured.groupby("kind", sort=False)}
-figure = plots_memory.by_batch_size(lines, measured["at_rest"].min())
-run.figure("memory", figure, "Peak memory of one training step by batch size: plain grows with every row, cached hardly.")
+lines = {
+    kind: dict(zip(group["size"], group["peak"])) for kind, group in measured.groupby("kind", sort=False)
+}
+figure = plots.by_batch_size(lines, measured["at_rest"].min())
+run.figure(
+    "memory",
+    figure,
+    "Peak memory of one training step by batch size: plain grows with every row, cached hardly.",
+)
 for kind in ("plain", "cached"):
-    print(f"{kind:>7}: {lines[kind][sizes[-1]] / lines[kind][sizes[0]]:.2f} times the memory for {sizes[-1] / sizes[0]:g} times the rows")
+    print(
+        f"{kind:>7}: {lines[kind][sizes[-1]] / lines[kind][sizes[0]]:.2f} times the memory for {sizes[-1] / sizes[0]:g} times the rows"
+    )
 figure
 
 # %% [markdown]
@@ -500,8 +573,16 @@ for name, option in {
     values[name].backward()
     seconds = time.perf_counter() - start
     half = seen[: len(seen) // 2]  # the first pass; the second repeats it
-    table.append({"mini-batch": name, "pieces": len(half), "rows, at most": max(len(m) for m in half),
-                  "tokens, at most": max(int(m.sum()) for m in half), "seconds": round(seconds, 2), "loss": round(values[name].item(), 5)})
+    table.append(
+        {
+            "mini-batch": name,
+            "pieces": len(half),
+            "rows, at most": max(len(m) for m in half),
+            "tokens, at most": max(int(m.sum()) for m in half),
+            "seconds": round(seconds, 2),
+            "loss": round(values[name].item(), 5),
+        }
+    )
     run.record(f"seconds/mini-batch/{name.replace(' ', '-')}", seconds)
 hook.remove()
 run.record("rows", len(rows))
@@ -522,6 +603,7 @@ print(pd.DataFrame(table).to_string(index=False))
 #
 # *Hint: keep a list of pieces, each with its rows and tokens, and look only at the last one.*
 
+
 # %%
 def fill(lengths: list[int], budget: int) -> list[int]:
     # <solution>
@@ -535,12 +617,19 @@ def fill(lengths: list[int], budget: int) -> list[int]:
     # </solution>
 
 
-check("rows in each piece", [fill([10, 10, 10, 10], 30), fill([10, 60, 5, 5], 30), fill([30, 1], 30), fill(lengths, budget)], [
-    (lambda a: a[0] == [3, 1], "four rows of 10 tokens at a budget of 30 make pieces of 3 and 1"),
-    (lambda a: a[1] == [1, 1, 2], "a row of 60 tokens gets a piece of its own, and the next row begins another"),
-    (lambda a: a[2] == [1, 1], "a full piece takes no more"),
-    (lambda a: sum(a[3]) == len(lengths), "every row goes into one piece"),
-])
+check(
+    "rows in each piece",
+    [fill([10, 10, 10, 10], 30), fill([10, 60, 5, 5], 30), fill([30, 1], 30), fill(lengths, budget)],
+    [
+        (lambda a: a[0] == [3, 1], "four rows of 10 tokens at a budget of 30 make pieces of 3 and 1"),
+        (
+            lambda a: a[1] == [1, 1, 2],
+            "a row of 60 tokens gets a piece of its own, and the next row begins another",
+        ),
+        (lambda a: a[2] == [1, 1], "a full piece takes no more"),
+        (lambda a: sum(a[3]) == len(lengths), "every row goes into one piece"),
+    ],
+)
 
 # %% [markdown]
 # ## You have

@@ -24,7 +24,7 @@ LORA = False
 import re
 import shutil
 
-from course_utils.environment import quiet
+from course_utils.machine import quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -34,19 +34,24 @@ from datasets import Image, load_dataset
 from peft import LoraConfig, PeftModel
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MatryoshkaLoss,
+)
 from sentence_transformers.sentence_transformer.training_args import (
     BatchSamplers,
     SentenceTransformerTrainingArguments,
 )
 
-from course_utils import evaluation, plots, results
+from course_utils import evaluation
+from course_utils import plots
+from course_utils import finetuned
 from course_utils.checkpoints import checkpoint, fingerprint
-from course_utils.checks import check
+from course_utils.exercises import check
 from course_utils.corpus import build_corpus, first_images
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 rows = ROWS or P.train_rows
@@ -86,7 +91,7 @@ print(train_data)
 # %%
 example = train_data[3]
 columns = ["image", "negative_0", "negative_1", "negative_2", "negative_3"]
-plots.pages_row([example[column] for column in columns], columns, title=f'query: “{example["query"]}”')
+plots.pages_row([example[column] for column in columns], columns, title=f"query: “{example['query']}”")
 
 # %% [markdown]
 # ## 1. The model
@@ -102,8 +107,7 @@ plots.pages_row([example[column] for column in columns], columns, title=f'query:
 
 # %%
 model = SentenceTransformer(
-    checkpoint(P.embedder),
-    model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
+    checkpoint(P.embedder), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
 )
 size = {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}
 model[0].processing_kwargs |= {"image": {"size": size}}
@@ -115,7 +119,9 @@ print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {to
 
 page = first_images(test_data, 1)[0].convert("RGB")
 height, width = (int(side) * 16 for side in features["image_grid_thw"][0, 1:])
-plots.pages_row([page, page.resize((width, height))], [f"stored: {page.width}x{page.height}", f"seen: {width}x{height}"])
+plots.pages_row(
+    [page, page.resize((width, height))], [f"stored: {page.width}x{page.height}", f"seen: {width}x{height}"]
+)
 
 # %% [markdown]
 # **Watch out**: the older `processor_kwargs={"max_pixels": …}` still works, warns, and then sticks to the saved tokenizer,
@@ -135,22 +141,41 @@ plots.pages_row([page, page.resize((width, height))], [f"stored: {page.width}x{p
 test = build_corpus(test_data)
 dev = build_corpus(dev_data)
 evaluator = InformationRetrievalEvaluator(
-    test.queries, test.corpus, test.relevant, name="test", batch_size=P.eval_batch_size,
-    ndcg_at_k=[10], accuracy_at_k=[1], precision_recall_at_k=[1], mrr_at_k=[10], map_at_k=[10],
+    test.queries,
+    test.corpus,
+    test.relevant,
+    name="test",
+    batch_size=P.eval_batch_size,
+    ndcg_at_k=[10],
+    accuracy_at_k=[1],
+    precision_recall_at_k=[1],
+    mrr_at_k=[10],
+    map_at_k=[10],
 )
 dev_evaluator = InformationRetrievalEvaluator(
-    dev.queries, dev.corpus, dev.relevant, name="dev", batch_size=P.eval_batch_size,
-    ndcg_at_k=[10], accuracy_at_k=[1], precision_recall_at_k=[1], mrr_at_k=[10], map_at_k=[10],
+    dev.queries,
+    dev.corpus,
+    dev.relevant,
+    name="dev",
+    batch_size=P.eval_batch_size,
+    ndcg_at_k=[10],
+    accuracy_at_k=[1],
+    precision_recall_at_k=[1],
+    mrr_at_k=[10],
+    map_at_k=[10],
 )
 run.record("queries", len(test.queries))
 run.record("pages", len(test.corpus))
-print(f"{len(test.queries)} queries over {len(test.corpus)} pages; dev: {len(dev.queries)} over {len(dev.corpus)}")
+print(
+    f"{len(test.queries)} queries over {len(test.corpus)} pages; dev: {len(dev.queries)} over {len(dev.corpus)}"
+)
 
 # %% [markdown]
 # ### Exercise 1: NDCG@10 of one query
 # Complete the function for queries with exactly one relevant page, found at `rank` (1 is best).
 #
 # *Hint: `np.log2`, and mind what lies beyond rank 10.*
+
 
 # %%
 def ndcg_of_rank(rank: int) -> float:
@@ -159,12 +184,19 @@ def ndcg_of_rank(rank: int) -> float:
     # </solution>
 
 
-check("NDCG@10 of one query", [ndcg_of_rank(rank) for rank in (1, 2, 10, 11)], [
-    (lambda a: abs(a[0] - 1) < 1e-9, "a page at rank 1 should score exactly 1"),
-    (lambda a: abs(a[1] - 0.6309) < 1e-3, "a page at rank 2 should score 0.63: look at the logarithm's base"),
-    (lambda a: abs(a[2] - 0.2891) < 1e-3, "a page at rank 10 still counts"),
-    (lambda a: a[3] == 0, "ranks beyond 10 count nothing"),
-])
+check(
+    "NDCG@10 of one query",
+    [ndcg_of_rank(rank) for rank in (1, 2, 10, 11)],
+    [
+        (lambda a: abs(a[0] - 1) < 1e-9, "a page at rank 1 should score exactly 1"),
+        (
+            lambda a: abs(a[1] - 0.6309) < 1e-3,
+            "a page at rank 2 should score 0.63: look at the logarithm's base",
+        ),
+        (lambda a: abs(a[2] - 0.2891) < 1e-3, "a page at rank 10 still counts"),
+        (lambda a: a[3] == 0, "ranks beyond 10 count nothing"),
+    ],
+)
 
 # %% [markdown]
 # ## 3. Before
@@ -172,6 +204,7 @@ check("NDCG@10 of one query", [ndcg_of_rank(rank) for rank in (1, 2, 10, 11)], [
 # Embed every page once, at full dimension; all later questions (dimensions, slices, single queries) are slices of these
 # arrays. Predict first: the base model was trained on *other* pages, layouts and wordings. Will it be near chance, halfway,
 # or good?
+
 
 # %%
 def embed(model, corpus):
@@ -186,7 +219,11 @@ def scores(query_vectors, page_vectors, corpus, dimension=None):
     """NDCG@10 of every query, from the first `dimension` components."""
     cut = slice(None, dimension)
     return evaluation.per_query_ndcg(
-        query_vectors[:, cut], page_vectors[:, cut], list(corpus.queries), list(corpus.corpus), corpus.relevant
+        query_vectors[:, cut],
+        page_vectors[:, cut],
+        list(corpus.queries),
+        list(corpus.corpus),
+        corpus.relevant,
     )
 
 
@@ -245,11 +282,18 @@ loss = MatryoshkaLoss(
 # <solution> stub: candidates = ...
 candidates = P.batch_size * (1 + P.negatives)
 # </solution>
-check("pages in the softmax", candidates, [
-    (lambda a: isinstance(a, int), "give a whole number"),
-    (lambda a: a > P.batch_size, "you have counted the positives; every row also brings a hard negative"),
-    (lambda a: a == P.batch_size * (1 + P.negatives), "count positives and hard negatives of all rows, once each"),
-])
+check(
+    "pages in the softmax",
+    candidates,
+    [
+        (lambda a: isinstance(a, int), "give a whole number"),
+        (lambda a: a > P.batch_size, "you have counted the positives; every row also brings a hard negative"),
+        (
+            lambda a: a == P.batch_size * (1 + P.negatives),
+            "count positives and hard negatives of all rows, once each",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 5. The data in the loss's columns, and the arguments
@@ -285,7 +329,9 @@ def add_adapter(model):
     model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # it comes in the model's dtype: section 10 says why not in fp16
+            parameter.data = (
+                parameter.data.float()
+            )  # it comes in the model's dtype: section 10 says why not in fp16
 
 
 train_rows.features
@@ -321,7 +367,9 @@ args = SentenceTransformerTrainingArguments(
     seed=SEED,
     report_to="none",
 )
-print(f"{len(train_rows)} rows, {steps} steps of {P.batch_size}; a dev evaluation and a checkpoint every {every} steps")
+print(
+    f"{len(train_rows)} rows, {steps} steps of {P.batch_size}; a dev evaluation and a checkpoint every {every} steps"
+)
 
 # %%
 trainer = SentenceTransformerTrainer(
@@ -330,13 +378,19 @@ trainer = SentenceTransformerTrainer(
 dev_before = dev_evaluator(model)["dev_cosine_ndcg@10"]
 if not RESUME:
     shutil.rmtree(folder, ignore_errors=True)
-whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]  # this file is written last
+whole = [
+    state.parent for state in folder.glob("checkpoint-*/trainer_state.json")
+]  # this file is written last
 newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 history = trainer.state.log_history
 curve = [(0, dev_before)]
-curve += [(entry["step"], entry["eval_dev_cosine_ndcg@10"]) for entry in history if "eval_dev_cosine_ndcg@10" in entry]
+curve += [
+    (entry["step"], entry["eval_dev_cosine_ndcg@10"])
+    for entry in history
+    if "eval_dev_cosine_ndcg@10" in entry
+]
 figure = plots.training_curve(history, curve)
 run.figure("training", figure, "Training loss by step, falling, and NDCG@10 on the dev pages, rising.")
 figure
@@ -358,7 +412,9 @@ for when, values in (("before", before), ("after", after)):
     print(f"NDCG@10 {when:>6}: {interval}")
 run.record_interval("ndcg@10/gain", gain.mean, gain.low, gain.high)
 run.record_interval("ndcg@10/error-cut", cut.mean, cut.low, cut.high)
-print(f"gain: {gain}   (paired: the same queries before and after)\nerror cut by {cut.mean:.0%} [{cut.low:.0%}, {cut.high:.0%}]")
+print(
+    f"gain: {gain}   (paired: the same queries before and after)\nerror cut by {cut.mean:.0%} [{cut.low:.0%}, {cut.high:.0%}]"
+)
 
 # %% [markdown]
 # The interval of the *gain* is what tells whether training helped: both models answered the same queries, so the luck of the
@@ -378,24 +434,36 @@ if P.dataset == "factbook":
     slices |= {"unseen-country": positive["unseen_country"].to_numpy(), "scan": positive["scan"].to_numpy()}
     slices |= {form: (positive["form"] == form).to_numpy() for form in sorted(positive["form"].unique())}
 pairs = {
-    name: (evaluation.bootstrap(before[mask]), evaluation.bootstrap(after[mask])) for name, mask in slices.items()
+    name: (evaluation.bootstrap(before[mask]), evaluation.bootstrap(after[mask]))
+    for name, mask in slices.items()
 }
-vectors = {"queries_before": before_queries, "pages_before": before_pages,
-           "queries_after": after_queries, "pages_after": after_pages}
+vectors = {
+    "queries_before": before_queries,
+    "pages_before": before_pages,
+    "queries_after": after_queries,
+    "pages_after": after_pages,
+}
 if P.dataset == "factbook":
     unseen = test.ask(load_dataset("parquet", data_files=documents.unseen, split="train"))
     base = SentenceTransformer(checkpoint(P.embedder), model_kwargs={"dtype": P.dtype})
     for when, asked_model in (("before", base), ("after", model)):
-        vectors[f"unseen_{when}"] = asked_model.encode_query(list(unseen.queries.values()), convert_to_tensor=True)
+        vectors[f"unseen_{when}"] = asked_model.encode_query(
+            list(unseen.queries.values()), convert_to_tensor=True
+        )
     pairs["unseen-wording"] = tuple(
-        evaluation.bootstrap(scores(vectors[f"unseen_{when}"], vectors[f"pages_{when}"], unseen)) for when in ("before", "after")
+        evaluation.bootstrap(scores(vectors[f"unseen_{when}"], vectors[f"pages_{when}"], unseen))
+        for when in ("before", "after")
     )
 for name, (low, high) in pairs.items():
     if name != "all":
         run.record_interval(f"ndcg@10/before/{name}", low.mean, low.low, low.high)
         run.record_interval(f"ndcg@10/after/{name}", high.mean, high.low, high.high)
-figure = plots.before_after(pairs, references={name: c.mean() for name, c in ceilings.items()} if P.dataset == "factbook" else None)
-run.figure("before_after", figure, "NDCG@10 before and after finetuning, overall and by slice, with 95% intervals.")
+figure = plots.before_after(
+    pairs, references={name: c.mean() for name, c in ceilings.items()} if P.dataset == "factbook" else None
+)
+run.figure(
+    "before_after", figure, "NDCG@10 before and after finetuning, overall and by slice, with 95% intervals."
+)
 figure
 
 # %% [markdown]
@@ -413,7 +481,9 @@ by_dimension = {
     for when, q, p in (("before", before_queries, before_pages), ("after", after_queries, after_pages))
 }
 figure = plots.by_dimension(by_dimension["before"], by_dimension["after"])
-run.figure("by_dimension", figure, "NDCG@10 by number of vector components kept, before and after finetuning.")
+run.figure(
+    "by_dimension", figure, "NDCG@10 by number of vector components kept, before and after finetuning."
+)
 figure
 
 # %% [markdown]
@@ -427,13 +497,25 @@ figure
 full_score = by_dimension["after"][P.dimensions[0]].mean
 smallest = min(d for d in P.dimensions if by_dimension["after"][d].mean >= 0.95 * full_score)
 # </solution>
-check("the shortest good vector", smallest, [
-    (lambda a: a in P.dimensions, "give one of the values of P.dimensions"),
-    (lambda a: by_dimension["after"][a].mean >= 0.95 * by_dimension["after"][P.dimensions[0]].mean,
-     "that one loses more than 5% of the score"),
-    (lambda a: all(by_dimension["after"][d].mean < 0.95 * by_dimension["after"][P.dimensions[0]].mean
-                   for d in P.dimensions if d < a), "a shorter one still keeps 95%"),
-])
+check(
+    "the shortest good vector",
+    smallest,
+    [
+        (lambda a: a in P.dimensions, "give one of the values of P.dimensions"),
+        (
+            lambda a: by_dimension["after"][a].mean >= 0.95 * by_dimension["after"][P.dimensions[0]].mean,
+            "that one loses more than 5% of the score",
+        ),
+        (
+            lambda a: all(
+                by_dimension["after"][d].mean < 0.95 * by_dimension["after"][P.dimensions[0]].mean
+                for d in P.dimensions
+                if d < a
+            ),
+            "a shorter one still keeps 95%",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 8. Won and lost
@@ -449,12 +531,20 @@ top_after = evaluation.rankings(after_queries[[won, lost]], after_pages, list(te
 
 def show(which, ranking, title):
     query_id = ids[which]
-    return plots.gallery(test.queries[query_id], [test.image(p) for p in ranking], ranking, test.relevant[query_id], title)
+    return plots.gallery(
+        test.queries[query_id], [test.image(p) for p in ranking], ranking, test.relevant[query_id], title
+    )
 
 
 display(show(won, top_before[0], f"won, before: {before[won]:.2f}"))
 display(show(won, top_after[0], f"won, after: {after[won]:.2f}"))
-display(show(lost, top_after[1], f"{'lost' if after[lost] < before[lost] else 'helped least'}, after: {after[lost]:.2f}"))
+display(
+    show(
+        lost,
+        top_after[1],
+        f"{'lost' if after[lost] < before[lost] else 'helped least'}, after: {after[lost]:.2f}",
+    )
+)
 
 # %% [markdown]
 # Look at *what* the wrong pages share with the right one: the country, the topic, or neither. That tells what to add to the
@@ -481,7 +571,9 @@ difference = np.abs(again.encode_query(some) - model.encode_query(some)).max()
 pages_again = again.encode_document(list(test.corpus.values())[:8], convert_to_tensor=True).float().cpu()
 difference = max(difference, (pages_again - after_pages[:8]).abs().max().item())
 run.record("reload/difference", difference)
-results.save_embeddings(run.folder / results.FILE, P, list(test.queries), list(test.corpus), **vectors)  # for other lessons
+finetuned.save_embeddings(
+    run.folder / finetuned.FILE, P, list(test.queries), list(test.corpus), **vectors
+)  # for other lessons
 run.record("steps", trainer.state.global_step)
 run.save()
 del again
@@ -498,6 +590,7 @@ print(f"largest difference after reloading: {difference:.1e}")
 # under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does merging it into the weights
 # change?
 
+
 # %%
 def load(name):
     loaded = SentenceTransformer(name, model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention})
@@ -507,7 +600,9 @@ def load(name):
 
 def gradients(model, columns):
     model.zero_grad()
-    CachedMultipleNegativesRankingLoss(model, mini_batch_size=min(4, P.mini_batch_size))(columns, labels=None).backward()
+    CachedMultipleNegativesRankingLoss(model, mini_batch_size=min(4, P.mini_batch_size))(
+        columns, labels=None
+    ).backward()
     return torch.cat([p.grad.flatten().float() for p in model.parameters() if p.requires_grad])
 
 
@@ -517,16 +612,25 @@ else:
     adapted = load(checkpoint(P.embedder)).train()
     add_adapter(adapted)
     batch = train_rows[:8]
-    columns = [{k: v.to(adapted.device) if torch.is_tensor(v) else v for k, v in adapted.preprocess(batch[name]).items()}
-               for name in chosen]
-    adapted[0].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
+    columns = [
+        {
+            k: v.to(adapted.device) if torch.is_tensor(v) else v
+            for k, v in adapted.preprocess(batch[name]).items()
+        }
+        for name in chosen
+    ]
+    adapted[
+        0
+    ].model.activation_checkpointing_enable()  # what activation_checkpointing=True in the arguments does
     checkpointed = gradients(adapted, columns)
     adapted[0].model.activation_checkpointing_disable()
     plain = gradients(adapted, columns)
     run.record("lora/checkpointing-difference", (plain - checkpointed).abs().max().item())
     run.record("lora/largest-gradient", plain.abs().max().item())
     torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-3).step()
-    print(f"gradients: largest {plain.abs().max():.1e}, with checkpointing they differ by {(plain - checkpointed).abs().max():.1e}")
+    print(
+        f"gradients: largest {plain.abs().max():.1e}, with checkpointing they differ by {(plain - checkpointed).abs().max():.1e}"
+    )
 
 # %%
 adapter = run.folder / "adapter"
@@ -534,7 +638,9 @@ shutil.rmtree(adapter, ignore_errors=True)
 adapted.save_pretrained(str(adapter), create_model_card=False)
 weights = adapter / "adapter_model.safetensors"
 assert not list(adapter.rglob("model*.safetensors")), "the frozen weights were saved, too"
-reloaded = load(str(adapter)).encode_query(some)  # one model at a time: on a small GPU there is no room for three
+reloaded = load(str(adapter)).encode_query(
+    some
+)  # one model at a time: on a small GPU there is no room for three
 merged = load(checkpoint(P.embedder))
 whole = sum(p.nbytes for p in merged.parameters())
 ways = {"reloaded": reloaded, "base": merged.encode_query(some), "adapter": adapted.encode_query(some)}
@@ -551,10 +657,14 @@ run.record("lora/bytes", size)
 run.record("lora/model-bytes", whole)
 for name in ("base", "reloaded", "merged"):
     run.record(f"lora/difference/{name}", np.abs(ways[name].astype(float) - ways["adapter"]).max())
-    print(f"{name:>9}: vectors differ from the adapter's by at most {run.metrics[f'lora/difference/{name}']:.1e}")
+    print(
+        f"{name:>9}: vectors differ from the adapter's by at most {run.metrics[f'lora/difference/{name}']:.1e}"
+    )
 run.record("lora/largest-activation", max(largest))
 run.save()
-print(f"largest activation between layers: {max(largest):.0f}, fp16 ends at {torch.finfo(torch.float16).max:,.0f}")
+print(
+    f"largest activation between layers: {max(largest):.0f}, fp16 ends at {torch.finfo(torch.float16).max:,.0f}"
+)
 
 # %% [markdown]
 # The folder holds the adapter and the *name* of its base (`adapter_config.json`): share both. Reloaded it is identical; merged,

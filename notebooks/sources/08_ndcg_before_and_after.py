@@ -21,7 +21,7 @@ ROWS = 0
 # %%
 import time
 
-from course_utils.environment import quiet
+from course_utils.machine import quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -30,13 +30,15 @@ import pandas as pd
 from datasets import load_dataset
 from sentence_transformers import SentenceTransformer
 
-from course_utils import evaluation, plots, plots_compare, results
+from course_utils import evaluation
+from course_utils import plots
+from course_utils import finetuned
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check, close
+from course_utils.exercises import check, close
 from course_utils.corpus import build_corpus, first_images
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
 rows = ROWS or (200 if P.dataset == "factbook" else 60)  # test rows for the pixel budgets
@@ -58,7 +60,7 @@ if P.dataset == "factbook":
 else:
     test_data = load_dataset(P.dataset, "eval", split="train")
 test = build_corpus(test_data)
-vectors = results.finetuned(P)
+vectors = finetuned.finetuned(P)
 assert vectors.query_ids == list(test.queries) and vectors.page_ids == list(test.corpus)
 
 run.record("queries", len(test.queries))
@@ -76,12 +78,17 @@ print(f"queries {tuple(vectors.queries_after.shape)}, pages {tuple(vectors.pages
 # The **gain** is paired: for each query after minus before, then the mean. Predict: will its interval be narrower than if each
 # model had answered queries of its own?
 
+
 # %%
 def scores(query_vectors, page_vectors, corpus, dimension=None):
     """NDCG@10 of every query, from the first `dimension` components."""
     cut = slice(None, dimension)
     return evaluation.per_query_ndcg(
-        query_vectors[:, cut], page_vectors[:, cut], list(corpus.queries), list(corpus.corpus), corpus.relevant
+        query_vectors[:, cut],
+        page_vectors[:, cut],
+        list(corpus.queries),
+        list(corpus.corpus),
+        corpus.relevant,
     )
 
 
@@ -97,7 +104,9 @@ widths = {name: interval.high - interval.low for name, interval in intervals.ite
 for name, interval in intervals.items():
     keep(f"ndcg@10/{name}", interval)
     print(f"{name:>6}: {interval}   width {widths[name]:.3f}")
-print(f"width of the gain's interval, had the queries been different ones: {np.hypot(widths['before'], widths['after']):.3f}")
+print(
+    f"width of the gain's interval, had the queries been different ones: {np.hypot(widths['before'], widths['after']):.3f}"
+)
 
 # %%
 pairs = {"all": (intervals["before"], intervals["after"])}
@@ -105,14 +114,21 @@ references = {}
 if P.dataset == "factbook":
     table = documents.side_table().loc[list(test.paths.values())].assign(page_id=list(test.paths))
     unseen = test.ask(load_dataset("parquet", data_files=documents.unseen, split="train"))
-    unseen_pairs = scores(vectors.unseen_before, vectors.pages_before, unseen), scores(vectors.unseen_after, vectors.pages_after, unseen)
+    unseen_pairs = (
+        scores(vectors.unseen_before, vectors.pages_before, unseen),
+        scores(vectors.unseen_after, vectors.pages_after, unseen),
+    )
     pairs["unseen-wording"] = tuple(evaluation.bootstrap(values) for values in unseen_pairs)
     references = {
         "topic only": evaluation.topic_only_ceiling(list(test.queries), test.relevant, table).mean(),
         "country only": evaluation.country_only_ceiling(list(test.queries), test.relevant, table).mean(),
     }
 figure = plots.before_after(pairs, references=references, title=vectors.title("Before and after finetuning"))
-run.figure("before_after", figure, "NDCG@10 before and after finetuning, for all queries and for unseen wordings, with 95% intervals.")
+run.figure(
+    "before_after",
+    figure,
+    "NDCG@10 before and after finetuning, for all queries and for unseen wordings, with 95% intervals.",
+)
 figure
 
 # %% [markdown]
@@ -132,12 +148,22 @@ figure
 # <solution> stub: error_cut = ...
 error_cut = 1 - (1 - after.mean()) / (1 - before.mean())
 # </solution>
-check("share of the error that is gone", error_cut, [
-    (lambda a: np.ndim(a) == 0, "give one number, from the two means"),
-    (lambda a: close(a, 0) or not close(a, after.mean() - before.mean()), "that is the gain; divide it by the error before"),
-    (lambda a: not close(a, (1 - after.mean()) / (1 - before.mean())), "that is the share that is left"),
-    (lambda a: close(a, evaluation.error_cut(before, after).mean), "compare the distances of both means to 1"),
-])
+check(
+    "share of the error that is gone",
+    error_cut,
+    [
+        (lambda a: np.ndim(a) == 0, "give one number, from the two means"),
+        (
+            lambda a: close(a, 0) or not close(a, after.mean() - before.mean()),
+            "that is the gain; divide it by the error before",
+        ),
+        (lambda a: not close(a, (1 - after.mean()) / (1 - before.mean())), "that is the share that is left"),
+        (
+            lambda a: close(a, evaluation.error_cut(before, after).mean),
+            "compare the distances of both means to 1",
+        ),
+    ],
+)
 
 # %% [markdown]
 # ## 2. By slice and form
@@ -151,12 +177,19 @@ if P.dataset == "factbook":
     positive = table.loc[[row["image"] for row in test_data]]
     slices = {"unseen-country": positive["unseen_country"].to_numpy(), "scan": positive["scan"].to_numpy()}
     slices |= {form: (positive["form"] == form).to_numpy() for form in sorted(positive["form"].unique())}
-by_slice = {name: (evaluation.bootstrap(before[mask]), evaluation.bootstrap(after[mask])) for name, mask in slices.items()}
+by_slice = {
+    name: (evaluation.bootstrap(before[mask]), evaluation.bootstrap(after[mask]))
+    for name, mask in slices.items()
+}
 for name, (old, new) in {**by_slice, **{name: pair for name, pair in pairs.items() if name != "all"}}.items():
     keep(f"ndcg@10/before/{name}", old)
     keep(f"ndcg@10/after/{name}", new)
 figure = plots.before_after({"all": pairs["all"], **by_slice}, title=vectors.title("By slice and form"))
-run.figure("by_slice", figure, "NDCG@10 before and after finetuning by slice and form of the page, with 95% intervals.")
+run.figure(
+    "by_slice",
+    figure,
+    "NDCG@10 before and after finetuning by slice and form of the page, with 95% intervals.",
+)
 figure
 
 # %%
@@ -165,7 +198,9 @@ slice_gains = {name: evaluation.paired_bootstrap(before[mask], after[mask]) for 
 for name, interval in slice_gains.items():
     if name != "all":
         keep(f"ndcg@10/gain/{name}", interval)
-pd.DataFrame({name: {"gain": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in slice_gains.items()}).T.round(3)
+pd.DataFrame(
+    {name: {"gain": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in slice_gains.items()}
+).T.round(3)
 
 # %% [markdown]
 # **Read it**: the plot shows where each slice ends up, the table what it gained. An interval of the gain that lies above 0 is a
@@ -183,24 +218,45 @@ pd.DataFrame({name: {"gain": i.mean, "low": i.low, "high": i.high, "n": i.n} for
 # %%
 by_dimension = {
     when: {d: scores(q, p, test, d) for d in P.dimensions}
-    for when, q, p in (("before", vectors.queries_before, vectors.pages_before),
-                       ("after", vectors.queries_after, vectors.pages_after))
+    for when, q, p in (
+        ("before", vectors.queries_before, vectors.pages_before),
+        ("after", vectors.queries_after, vectors.pages_after),
+    )
 }
-curves = {when: {d: evaluation.bootstrap(values) for d, values in row.items()} for when, row in by_dimension.items()}
+curves = {
+    when: {d: evaluation.bootstrap(values) for d, values in row.items()} for when, row in by_dimension.items()
+}
 for when, curve in curves.items():
     for d, interval in curve.items():
         keep(f"ndcg@10/{when}/dim-{d}", interval)
 figure = plots.by_dimension(curves["before"], curves["after"], title=vectors.title("Shorter embeddings"))
-run.figure("by_dimension", figure, "NDCG@10 by number of vector components kept, before and after finetuning, with 95% intervals.")
+run.figure(
+    "by_dimension",
+    figure,
+    "NDCG@10 by number of vector components kept, before and after finetuning, with 95% intervals.",
+)
 figure
 
 # %%
 full = P.dimensions[0]
-losses = {d: evaluation.paired_bootstrap(by_dimension["after"][full], by_dimension["after"][d]) for d in P.dimensions[1:]}
-pd.DataFrame({
-    f"{d} of {full}": {"bytes a page (float32)": 4 * d, "score lost": -i.mean, "at least": -i.high, "at most": -i.low}
-    for d, i in losses.items()
-}).T.round(3) + 0.0
+losses = {
+    d: evaluation.paired_bootstrap(by_dimension["after"][full], by_dimension["after"][d])
+    for d in P.dimensions[1:]
+}
+(
+    pd.DataFrame(
+        {
+            f"{d} of {full}": {
+                "bytes a page (float32)": 4 * d,
+                "score lost": -i.mean,
+                "at least": -i.high,
+                "at most": -i.low,
+            }
+            for d, i in losses.items()
+        }
+    ).T.round(3)
+    + 0.0
+)
 
 # %% [markdown]
 # **Read it**: the curve after stays flat as long as a dimension costs nothing. The table pairs each length with the full one, query
@@ -214,7 +270,8 @@ pd.DataFrame({
 
 # %%
 model = SentenceTransformer(
-    vectors.model or checkpoint(P.embedder), model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
+    vectors.model or checkpoint(P.embedder),
+    model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention},
 )
 who = "your finetuned model" if vectors.model else "base model; run lesson 07 to see your own"
 page = first_images(test_data, 1)[0].convert("RGB")
@@ -245,9 +302,17 @@ for tokens, size in budgets.items():
     for start in range(0, len(pages), 100):
         batch = pages[start : start + 100]
         began = time.perf_counter()
-        found.append(model.encode_document(
-            batch, batch_size=P.eval_batch_size, convert_to_tensor=True, processing_kwargs={"image": {"size": size}}
-        ).float().cpu().numpy())
+        found.append(
+            model.encode_document(
+                batch,
+                batch_size=P.eval_batch_size,
+                convert_to_tensor=True,
+                processing_kwargs={"image": {"size": size}},
+            )
+            .float()
+            .cpu()
+            .numpy()
+        )
         seconds[tokens].append((time.perf_counter() - began) * 100 / len(batch))
     at_budget[tokens] = scores(part_queries, np.concatenate(found), part)
 print(f"{len(part.queries)} queries over {len(pages)} pages, {who}")
@@ -258,9 +323,15 @@ for tokens, interval in budget_scores.items():
     keep(f"ndcg@10/pixels/{tokens}-tokens", interval)
     run.record(f"seconds/pixels/{tokens}-tokens", np.median(seconds[tokens]))
     change = evaluation.paired_bootstrap(at_budget[trained], at_budget[tokens])
-    print(f"{tokens:>5} tokens  NDCG@10 {interval}   against {trained} tokens: {change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]")
-figure = plots_compare.by_budget(budget_scores, seconds, trained, title=f"Pixel budget ({who})")
-run.figure("by_budget", figure, "NDCG@10 and seconds for 100 pages by image tokens a page, with 95% intervals for the score.")
+    print(
+        f"{tokens:>5} tokens  NDCG@10 {interval}   against {trained} tokens: {change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+    )
+figure = plots.by_budget(budget_scores, seconds, trained, title=f"Pixel budget ({who})")
+run.figure(
+    "by_budget",
+    figure,
+    "NDCG@10 and seconds for 100 pages by image tokens a page, with 95% intervals for the score.",
+)
 figure
 
 # %% [markdown]
@@ -279,14 +350,21 @@ figure
 
 # %%
 parameters = sum(p.numel() for p in model.parameters())
-measured = {vectors.title("ours, before"): (parameters, pairs["all"][0]), vectors.title("ours, after"): (parameters, pairs["all"][1])}
+measured = {
+    vectors.title("ours, before"): (parameters, pairs["all"][0]),
+    vectors.title("ours, after"): (parameters, pairs["all"][1]),
+}
 published = {
     "published: 2B, base": (2.13e9, 0.888),
     "published: 2B, finetuned": (2.13e9, 0.947),
     "published: 2B, late interaction": (2.13e9, 0.9278),
 }
-figure = plots_compare.size_and_score(measured, published)
-run.figure("size_and_ndcg", figure, "NDCG@10 by number of parameters: measured here before and after, and three published figures of 2B models.")
+figure = plots.size_and_score(measured, published)
+run.figure(
+    "size_and_ndcg",
+    figure,
+    "NDCG@10 by number of parameters: measured here before and after, and three published figures of 2B models.",
+)
 figure
 
 # %% [markdown]
@@ -302,8 +380,12 @@ figure
 # %%
 run.record("queries-won", int((after > before).sum()))
 run.record("queries-lost", int((after < before).sum()))
-figure = plots_compare.gains(before, after, gain, title=vectors.title("What each query gained"))
-run.figure("gains", figure, "Gain in NDCG@10 of each query, sorted: won, unchanged and lost queries, and the mean with its interval.")
+figure = plots.gains(before, after, gain, title=vectors.title("What each query gained"))
+run.figure(
+    "gains",
+    figure,
+    "Gain in NDCG@10 of each query, sorted: won, unchanged and lost queries, and the mean with its interval.",
+)
 figure
 
 # %% [markdown]
@@ -313,22 +395,45 @@ figure
 # %%
 won, lost = int(np.argmax(after - before)), int(np.argmin(after - before))
 ids = list(test.queries)
-top_before = evaluation.rankings(vectors.queries_before[[won, lost]], vectors.pages_before, list(test.corpus), k=5)
-top_after = evaluation.rankings(vectors.queries_after[[won, lost]], vectors.pages_after, list(test.corpus), k=5)
+top_before = evaluation.rankings(
+    vectors.queries_before[[won, lost]], vectors.pages_before, list(test.corpus), k=5
+)
+top_after = evaluation.rankings(
+    vectors.queries_after[[won, lost]], vectors.pages_after, list(test.corpus), k=5
+)
 
 
 def show(which, ranking, title):
     captions = None
     if P.dataset == "factbook":
-        captions = [f"{table.loc[test.paths[p], 'country']}: {table.loc[test.paths[p], 'topic']}" for p in ranking]
-    display(plots.gallery(test.queries[ids[which]], [test.image(p) for p in ranking], ranking, test.relevant[ids[which]],
-                          vectors.title(title), captions))
+        captions = [
+            f"{table.loc[test.paths[p], 'country']}: {table.loc[test.paths[p], 'topic']}" for p in ranking
+        ]
+    display(
+        plots.gallery(
+            test.queries[ids[which]],
+            [test.image(p) for p in ranking],
+            ranking,
+            test.relevant[ids[which]],
+            vectors.title(title),
+            captions,
+        )
+    )
 
 
 show(won, top_before[0], f"won, before: {before[won]:.2f}")
 show(won, top_after[0], f"won, after: {after[won]:.2f}")
-show(lost, top_before[1], f"{'lost' if after[lost] < before[lost] else 'helped least'}, before: {before[lost]:.2f}")
-show(lost, top_after[1], f"{'lost' if after[lost] < before[lost] else 'helped least'}, after: {after[lost]:.2f}")
+show(
+    lost,
+    top_before[1],
+    f"{'lost' if after[lost] < before[lost] else 'helped least'}, before: {before[lost]:.2f}",
+)
+show(
+    lost,
+    top_after[1],
+    f"{'lost' if after[lost] < before[lost] else 'helped least'}, after: {after[lost]:.2f}",
+)
+
 
 # %%
 def first_page(query_vectors, page_vectors):
@@ -340,17 +445,30 @@ def first_page(query_vectors, page_vectors):
     shown = table.loc[[test.paths[page] for page in top]]
     country = (shown["country"].to_numpy() == positive["country"].to_numpy()) & ~right
     topic = (shown["topic"].to_numpy() == positive["topic"].to_numpy()) & ~right & ~country
-    return {"the right page": right, "right country, wrong topic": country, "right topic, wrong country": topic,
-            "neither": ~(right | country | topic)}
+    return {
+        "the right page": right,
+        "right country, wrong topic": country,
+        "right topic, wrong country": topic,
+        "neither": ~(right | country | topic),
+    }
 
 
-firsts = [first_page(vectors.queries_before, vectors.pages_before), first_page(vectors.queries_after, vectors.pages_after)]
-kinds = {kind: tuple(evaluation.bootstrap(first[kind].astype(float)) for first in firsts) for kind in firsts[0]}
+firsts = [
+    first_page(vectors.queries_before, vectors.pages_before),
+    first_page(vectors.queries_after, vectors.pages_after),
+]
+kinds = {
+    kind: tuple(evaluation.bootstrap(first[kind].astype(float)) for first in firsts) for kind in firsts[0]
+}
 for kind, (old, new) in kinds.items():
     keep(f"first-page/before/{kind.replace(', ', '-').replace(' ', '-')}", old)
     keep(f"first-page/after/{kind.replace(', ', '-').replace(' ', '-')}", new)
-figure = plots_compare.shares(kinds, title=vectors.title("What stands at rank 1"))
-run.figure("first_page", figure, "Share of queries whose first page is right, of the right country, of the right topic, or neither, before and after.")
+figure = plots.shares(kinds, title=vectors.title("What stands at rank 1"))
+run.figure(
+    "first_page",
+    figure,
+    "Share of queries whose first page is right, of the right country, of the right topic, or neither, before and after.",
+)
 figure
 
 # %% [markdown]
@@ -367,12 +485,15 @@ rng = np.random.default_rng(SEED)
 difference = after - before
 draws = rng.integers(0, len(difference), size=(10_000, len(difference)))
 low, high = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
-print(f"by hand    {difference.mean():.3f} [{low:.3f}, {high:.3f}]\ncourse     {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]")
+print(
+    f"by hand    {difference.mean():.3f} [{low:.3f}, {high:.3f}]\ncourse     {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]"
+)
 
 # %% [markdown]
 # **Paired randomisation test**: suppose training did nothing. Then for each query it is chance which of its two scores is called "after", and
 # the sign of its difference could as well be the other one. Flip signs at random, ten thousand times: how often is the mean at
 # least as far from zero as the one you saw? That share is *p*. The 1 in it counts the arrangement that you saw.
+
 
 # %%
 def randomisation(difference, draws=10_000):
@@ -386,9 +507,15 @@ by_chance, p = randomisation(difference)
 _, p_half = randomisation(by_dimension["after"][P.dimensions[1]] - by_dimension["after"][full])
 run.record("p/randomisation", p)
 run.record("p/shorter-vectors", p_half)
-print(f"after against before: p = {p:.4f}\n{P.dimensions[1]} against {full} dimensions, after: p = {p_half:.4f}")
-figure = plots_compare.chance(by_chance, gain, title=vectors.title("Gains that chance alone makes"))
-run.figure("chance", figure, "Histogram of mean gains under random signs, and the gain that was seen with its interval.")
+print(
+    f"after against before: p = {p:.4f}\n{P.dimensions[1]} against {full} dimensions, after: p = {p_half:.4f}"
+)
+figure = plots.chance(by_chance, gain, title=vectors.title("Gains that chance alone makes"))
+run.figure(
+    "chance",
+    figure,
+    "Histogram of mean gains under random signs, and the gain that was seen with its interval.",
+)
 figure
 
 # %% [markdown]
@@ -405,11 +532,18 @@ figure
 # <solution> stub: smallest_p = ...
 smallest_p = 1 / (1 + 10_000)
 # </solution>
-check("the smallest p", smallest_p, [
-    (lambda a: 0 < a < 1, "it is a small share, but never 0: the arrangement that you saw always counts"),
-    (lambda a: not close(a, 1 / 10_000, 1e-9), "nearly: the denominator counts the real arrangement, too"),
-    (lambda a: close(a, 1 / 10_001, 1e-9), "put 0 in place of the sum in the formula"),
-])
+check(
+    "the smallest p",
+    smallest_p,
+    [
+        (lambda a: 0 < a < 1, "it is a small share, but never 0: the arrangement that you saw always counts"),
+        (
+            lambda a: not close(a, 1 / 10_000, 1e-9),
+            "nearly: the denominator counts the real arrangement, too",
+        ),
+        (lambda a: close(a, 1 / 10_001, 1e-9), "put 0 in place of the sum in the formula"),
+    ],
+)
 
 # %% [markdown]
 # ## 8. Three training seeds
@@ -418,18 +552,27 @@ check("the smallest p", smallest_p, [
 # of lesson 07, reported once and **precomputed** (with the stand-in in `tiny`, whatever your profile):
 
 # %%
-runs = results.seeds()
+runs = finetuned.seeds()
 
 
 def interval_of(metrics, name):
-    return evaluation.Interval(metrics[name], metrics[f"{name}/low"], metrics[f"{name}/high"], int(metrics["queries"]))
+    return evaluation.Interval(
+        metrics[name], metrics[f"{name}/low"], metrics[f"{name}/high"], int(metrics["queries"])
+    )
 
 
-by_seed = {f"seed {r['seed']}": [interval_of(r["metrics"], f"ndcg@10/{when}") for when in ("before", "after")] for r in runs}
+by_seed = {
+    f"seed {r['seed']}": [interval_of(r["metrics"], f"ndcg@10/{when}") for when in ("before", "after")]
+    for r in runs
+}
 for r in runs:
     keep(f"gain-by-seed/seed-{r['seed']}", interval_of(r["metrics"], "ndcg@10/gain"))
 figure = plots.before_after(by_seed, title="Three training seeds (precomputed)")
-run.figure("seeds", figure, "NDCG@10 before and after finetuning with three training seeds, with 95% intervals over queries.")
+run.figure(
+    "seeds",
+    figure,
+    "NDCG@10 before and after finetuning with three training seeds, with 95% intervals over queries.",
+)
 run.save()
 spread = np.std([new.mean for _, new in by_seed.values()], ddof=1)
 print(f"standard deviation of the score after, over {len(runs)} seeds: {spread:.3f}")

@@ -25,7 +25,7 @@ import shutil
 import time
 from pathlib import Path
 
-from course_utils.environment import quiet
+from course_utils.machine import quiet
 
 quiet()  # drops library messages that ask nothing of you
 
@@ -43,17 +43,22 @@ from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sklearn.linear_model import LogisticRegression
 
-from course_utils import evaluation, paths, plots, plots_rerank, results
+from course_utils import evaluation
+from course_utils import paths
+from course_utils import plots
+from course_utils import finetuned
 from course_utils.checkpoints import checkpoint
-from course_utils.checks import check, close
+from course_utils.exercises import check, close
 from course_utils.corpus import build_corpus
-from course_utils.documents import build_documents
+from course_utils.pages.dataset import build_documents
 from course_utils.files import sha256
 from course_utils.profiles import SHORTEST_EDGE, load_profile
-from course_utils.runs import Run
+from course_utils.recording import Run
 
 P = load_profile(PROFILE)
-mined = ROWS or (1100 if P.dataset == "factbook" else 1000)  # training rows whose pages are searched for near misses
+mined = ROWS or (
+    1100 if P.dataset == "factbook" else 1000
+)  # training rows whose pages are searched for near misses
 few = min(mined, 180)  # training queries of the two that start from a raw VLM; the ready one gets all
 DEPTH, NEAR = 20, 2  # candidates reranked in the end; near misses beside each true page in training
 rates = (3e-4, {r"embed_tokens": 1e-3}) if P.dataset == "factbook" else (P.learning_rate, P.word_rates)
@@ -82,7 +87,7 @@ else:
     test_data = load_dataset(P.dataset, "eval", split="train")
     train_data, dev_data = train_data.train_test_split(min(60, len(train_data) // 4), seed=SEED).values()
 test = build_corpus(test_data)
-found = results.finetuned(P)
+found = finetuned.finetuned(P)
 query_ids, page_ids = found.query_ids[: ROWS or None], found.page_ids
 query_vectors = found.queries_after[: len(query_ids)]
 
@@ -90,7 +95,7 @@ retrieved = evaluation.per_query_ndcg(query_vectors, found.pages_after, query_id
 top = evaluation.rankings(query_vectors, found.pages_after, page_ids, k=DEPTH)
 candidates = dict(zip(query_ids, top, strict=True))
 
-shipped = paths.DATA / "precomputed" / results.FILE
+shipped = paths.DATA / "precomputed" / finetuned.FILE
 source = min(Path(found.model).glob("*model*.safetensors")) if found.model else shipped  # LoRA: the adapters
 interval = evaluation.bootstrap(retrieved)
 run.record("queries", len(query_ids))
@@ -98,7 +103,9 @@ run.record("pages", len(page_ids))
 run.record("precomputed", int(found.label == "precomputed"))
 run.record_interval("ndcg@10/retrieved", interval.mean, interval.low, interval.high)
 run.record("retriever/sha256/first-48-bits", int(sha256(source)[:12], 16))
-print(f"vectors: {found.label or 'your own, from lesson 07'}; SHA-256 of {source.name}: {sha256(source)[:12]}…")
+print(
+    f"vectors: {found.label or 'your own, from lesson 07'}; SHA-256 of {source.name}: {sha256(source)[:12]}…"
+)
 print("NDCG@10 retrieved:", interval)
 
 # %% [markdown]
@@ -113,12 +120,24 @@ print("NDCG@10 retrieved:", interval)
 # <solution> stub: ceiling = ...
 ceiling = float(np.mean([bool(set(candidates[q]) & test.relevant[q]) for q in query_ids]))
 # </solution>
-check("the ceiling", ceiling, [
-    (lambda a: 0 <= a <= 1, "a share of the queries lies between 0 and 1"),
-    (lambda a: a >= retrieved.mean() - 1e-9, "a perfect reranker is no worse than the retriever's own order"),
-    (lambda a: close(a, np.mean([bool(set(candidates[q]) & test.relevant[q]) for q in query_ids]), 1e-6),
-     "count the queries whose page is anywhere among the candidates"),
-])
+check(
+    "the ceiling",
+    ceiling,
+    [
+        (lambda a: 0 <= a <= 1, "a share of the queries lies between 0 and 1"),
+        (
+            lambda a: a >= retrieved.mean() - 1e-9,
+            "a perfect reranker is no worse than the retriever's own order",
+        ),
+        (
+            lambda a: close(
+                a, np.mean([bool(set(candidates[q]) & test.relevant[q]) for q in query_ids]), 1e-6
+            ),
+            "count the queries whose page is anywhere among the candidates",
+        ),
+    ],
+)
+
 
 # %%
 def rank_of_page(ranking, relevant):
@@ -128,14 +147,30 @@ def rank_of_page(ranking, relevant):
 places = [rank_of_page(candidates[q], test.relevant[q]) for q in query_ids]
 recall = float(np.mean([place is not None for place in places]))
 run.record(f"recall@{DEPTH}", recall)
-print(f"recall@{DEPTH}, the ceiling: {recall:.3f}; retrieved now: {retrieved.mean():.3f}; room: {recall - retrieved.mean():.3f}")
-print("right page first:", places.count(1), "· second:", places.count(2), "· third to tenth:",
-      sum(place is not None and 2 < place <= 10 for place in places), "· later:",
-      sum(place is not None and place > 10 for place in places), "· not there:", places.count(None))
+print(
+    f"recall@{DEPTH}, the ceiling: {recall:.3f}; retrieved now: {retrieved.mean():.3f}; room: {recall - retrieved.mean():.3f}"
+)
+print(
+    "right page first:",
+    places.count(1),
+    "· second:",
+    places.count(2),
+    "· third to tenth:",
+    sum(place is not None and 2 < place <= 10 for place in places),
+    "· later:",
+    sum(place is not None and place > 10 for place in places),
+    "· not there:",
+    places.count(None),
+)
 
 behind = next((q for q, place in zip(query_ids, places) if place and 1 < place <= 5), query_ids[0])
-plots.gallery(test.queries[behind], [test.image(p) for p in candidates[behind][:5]], candidates[behind][:5],
-              test.relevant[behind], found.title("retrieved"))
+plots.gallery(
+    test.queries[behind],
+    [test.image(p) for p in candidates[behind][:5]],
+    candidates[behind][:5],
+    test.relevant[behind],
+    found.title("retrieved"),
+)
 
 # %% [markdown]
 # The retriever is good, so the room is small: what a reranker can win are the queries whose page stands second or third,
@@ -159,14 +194,18 @@ PROMPTS = {"to_page": "does the page answer the query", "to_query": "does the qu
 def transformer(task):
     """The raw VLM, each time afresh."""
     return Transformer(
-        checkpoint(P.raw_vlm), transformer_task=task, model_kwargs=kwargs,
+        checkpoint(P.raw_vlm),
+        transformer_task=task,
+        model_kwargs=kwargs,
         processing_kwargs={"chat_template": {"add_generation_prompt": True}, "image": {"size": size}},
     )
 
 
 language_model = transformer("any-to-any")
 yes, no = language_model.tokenizer.convert_tokens_to_ids(["yes", "no"])
-with_logit = CrossEncoder(modules=[language_model, LogitScore(true_token_id=yes, false_token_id=no)], prompts=PROMPTS)
+with_logit = CrossEncoder(
+    modules=[language_model, LogitScore(true_token_id=yes, false_token_id=no)], prompts=PROMPTS
+)
 
 branch = 'message.role == "user"'
 template = language_model.processor.chat_template
@@ -184,7 +223,11 @@ both_roles = template.replace(branch, 'message.role in ["user", "query", "docume
 assert both_roles != template, "nothing was replaced: look at the template's own words for a role"
 language_model.processor.chat_template = both_roles
 inputs = with_logit.preprocess(some_pairs[:1], prompt=PROMPTS["to_page"])
-print(re.sub(r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", language_model.tokenizer.decode(inputs["input_ids"][0])))
+print(
+    re.sub(
+        r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", language_model.tokenizer.decode(inputs["input_ids"][0])
+    )
+)
 
 # %% [markdown]
 # The last line is what the model gets: prompt, query, page (its image tokens shortened here), and the open turn. **Watch
@@ -201,13 +244,22 @@ features.processor.chat_template = both_roles
 table = language_model.model.get_output_embeddings().weight.detach()
 width = table.shape[1]
 dense = Dense(
-    width, 1, bias=False, activation_function=None, module_output_name="scores",
+    width,
+    1,
+    bias=False,
+    activation_function=None,
+    module_output_name="scores",
     init_weight=(table[yes] - table[no])[None].clone(),
 )
-with_dense = CrossEncoder(modules=[features, Pooling(width, pooling_mode="lasttoken"), dense], prompts=PROMPTS)
+with_dense = CrossEncoder(
+    modules=[features, Pooling(width, pooling_mode="lasttoken"), dense], prompts=PROMPTS
+)
 
 identity = torch.nn.Identity()
-by_head = [model.predict(some_pairs, prompt_name="to_page", activation_fn=identity) for model in (with_logit, with_dense)]
+by_head = [
+    model.predict(some_pairs, prompt_name="to_page", activation_fn=identity)
+    for model in (with_logit, with_dense)
+]
 run.record("heads/difference", float(np.abs(by_head[0] - by_head[1]).max()))
 print(pd.DataFrame({"LogitScore": by_head[0], "Pooling + Dense": by_head[1]}).round(4))
 print(f"largest difference: {np.abs(by_head[0] - by_head[1]).max():.1e}")
@@ -228,15 +280,21 @@ print(f"largest difference: {np.abs(by_head[0] - by_head[1]).max():.1e}")
 # %%
 retriever = SentenceTransformer(found.model or checkpoint(P.embedder), model_kwargs=kwargs)
 retriever[0].processing_kwargs = {"image": {"size": size}}
-by = "your finetuned model of lesson 07" if found.model else "the base embedder: the finetuned model is not here (precomputed/base)"
+by = (
+    "your finetuned model of lesson 07"
+    if found.model
+    else "the base embedder: the finetuned model is not here (precomputed/base)"
+)
 print("mined with", by)
 
 
 def embed(corpus):
     """Vectors of all queries and all pages, in the order of the dictionaries."""
     options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True, "show_progress_bar": True}
-    vectors = (retriever.encode_query(list(corpus.queries.values()), **options),
-               retriever.encode_document(list(corpus.corpus.values()), **options))
+    vectors = (
+        retriever.encode_query(list(corpus.queries.values()), **options),
+        retriever.encode_document(list(corpus.corpus.values()), **options),
+    )
     return [rows.float().cpu() for rows in vectors]
 
 
@@ -260,7 +318,11 @@ for (q, page), pages, asked in zip(own_page.items(), near_pages, near_queries, s
     to_query.append({"page": page, "queries": queries, "labels": [1] + [0] * len(others)})
 
 first = to_page[0]
-display(plots.gallery(first["query"], [train.image(p) for p in first["pages"]], first["pages"], first["pages"][:1], "mined"))
+display(
+    plots.gallery(
+        first["query"], [train.image(p) for p in first["pages"]], first["pages"], first["pages"][:1], "mined"
+    )
+)
 print("and for its page, which query?", *to_query[0]["queries"], sep="\n  ")
 
 # %% [markdown]
@@ -275,11 +337,21 @@ print("and for its page, which query?", *to_query[0]["queries"], sep="\n  ")
 # <solution> stub: weight = ...
 weight = sum(row["labels"].count(0) for row in to_page) / sum(row["labels"].count(1) for row in to_page)
 # </solution>
-check("the positive weight", weight, [
-    (lambda a: a > 1, "there are fewer positives than negatives, so each must weigh more than one"),
-    (lambda a: not close(a, np.mean([len(row["labels"]) for row in to_page]), 1e-6), "count only the negatives on one side"),
-    (lambda a: close(a, sum(r["labels"].count(0) for r in to_page) / len(to_page), 1e-6), "negatives for each positive"),
-])
+check(
+    "the positive weight",
+    weight,
+    [
+        (lambda a: a > 1, "there are fewer positives than negatives, so each must weigh more than one"),
+        (
+            lambda a: not close(a, np.mean([len(row["labels"]) for row in to_page]), 1e-6),
+            "count only the negatives on one side",
+        ),
+        (
+            lambda a: close(a, sum(r["labels"].count(0) for r in to_page) / len(to_page), 1e-6),
+            "negatives for each positive",
+        ),
+    ],
+)
 
 # %% [markdown]
 # Weighting has a price: the model learns the odds of a world where half of the pairs are relevant. Section 7 comes back to it.
@@ -291,6 +363,7 @@ check("the positive weight", weight, [
 #
 # In `tiny` the image tower stays frozen and the words move faster, as in lesson 07. Same data, same loss, same start: will
 # the two forms part?
+
 
 # %%
 def with_pages(batch):
@@ -309,16 +382,29 @@ def fit(name, model, data, loss, batch_size):
         if P.frozen and re.search(P.frozen, parameter_name):
             parameter.requires_grad_(False)
     if P.lora:
-        model.add_adapter(LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)"))
+        model.add_adapter(
+            LoraConfig(r=16, target_modules=r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)")
+        )
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # fp16's scaler wants that, see lesson 07
     at_once = batch_size if P.mini_batch_size > 1 else 1
     args = CrossEncoderTrainingArguments(
-        output_dir=str(run.folder / "training" / name), num_train_epochs=1,
-        per_device_train_batch_size=at_once, gradient_accumulation_steps=batch_size // at_once,
-        learning_rate=rates[0], learning_rate_mapping=rates[1], warmup_steps=P.warmup, lr_scheduler_type="linear",
-        bf16=P.bf16, fp16=P.fp16, prompts=PROMPTS, save_strategy="no", logging_steps=0.05, seed=SEED, report_to="none",
+        output_dir=str(run.folder / "training" / name),
+        num_train_epochs=1,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=batch_size // at_once,
+        learning_rate=rates[0],
+        learning_rate_mapping=rates[1],
+        warmup_steps=P.warmup,
+        lr_scheduler_type="linear",
+        bf16=P.bf16,
+        fp16=P.fp16,
+        prompts=PROMPTS,
+        save_strategy="no",
+        logging_steps=0.05,
+        seed=SEED,
+        report_to="none",
     )
     trainer = CrossEncoderTrainer(model=model, args=args, train_dataset=data, loss=loss)
     started = time.perf_counter()
@@ -327,13 +413,24 @@ def fit(name, model, data, loss, batch_size):
     run.record(f"seconds-a-step/{name}", (time.perf_counter() - started) / trainer.state.global_step)
     return trainer.state.log_history
 
+
 # %%
-page_pairs = [{"query": row["query"], "page": page, "label": label}
-              for row in to_page[:few] for page, label in zip(row["pages"], row["labels"])]
-query_pairs = [{"page": row["page"], "query": query, "label": label}
-               for row in to_query[: max(1, few // 3)] for query, label in zip(row["queries"], row["labels"])]
-pairs = DatasetDict({"to_page": Dataset.from_list(page_pairs).with_transform(with_pages),
-                     "to_query": Dataset.from_list(query_pairs).with_transform(with_pages)})
+page_pairs = [
+    {"query": row["query"], "page": page, "label": label}
+    for row in to_page[:few]
+    for page, label in zip(row["pages"], row["labels"])
+]
+query_pairs = [
+    {"page": row["page"], "query": query, "label": label}
+    for row in to_query[: max(1, few // 3)]
+    for query, label in zip(row["queries"], row["labels"])
+]
+pairs = DatasetDict(
+    {
+        "to_page": Dataset.from_list(page_pairs).with_transform(with_pages),
+        "to_query": Dataset.from_list(query_pairs).with_transform(with_pages),
+    }
+)
 print({name: len(part) for name, part in pairs.items()})
 
 pos_weight = torch.tensor(float(len(page_pairs) - few) / few)
@@ -358,23 +455,35 @@ ready = CrossEncoder(checkpoint(P.reranker), model_kwargs=kwargs, prompts=PROMPT
 ready[0].processing_kwargs = ready[0].processing_kwargs | {"image": {"size": size}}
 
 samples = []
-dev_candidates = dict(zip(dev.queries, evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH)))
+dev_candidates = dict(
+    zip(dev.queries, evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH))
+)
 for q, ranking in dev_candidates.items():
     right = [dev.corpus[page] for page in sorted(dev.relevant[q])]
-    samples.append({"query": dev.queries[q], "positive": right, "documents": [dev.corpus[page] for page in ranking[:5]]})
+    samples.append(
+        {"query": dev.queries[q], "positive": right, "documents": [dev.corpus[page] for page in ranking[:5]]}
+    )
 dev_evaluator = CrossEncoderRerankingEvaluator(
     samples, name="dev", always_rerank_positives=False, prompt_name="to_page", batch_size=P.eval_batch_size
 )
-on_dev = {"LogitScore, pointwise": dev_evaluator(with_logit), "Dense, pointwise": dev_evaluator(with_dense),
-          "ready": dev_evaluator(ready)}
+on_dev = {
+    "LogitScore, pointwise": dev_evaluator(with_logit),
+    "Dense, pointwise": dev_evaluator(with_dense),
+    "ready": dev_evaluator(ready),
+}
+
 
 # %%
 def graded(rows):
     return Dataset.from_list([{**row, "labels": [10 * label for label in row["labels"]]} for row in rows])
 
 
-both_ways = DatasetDict({"to_page": graded(to_page).with_transform(with_pages),
-                         "to_query": graded(to_query[: max(1, len(to_page) // 10)]).with_transform(with_pages)})
+both_ways = DatasetDict(
+    {
+        "to_page": graded(to_page).with_transform(with_pages),
+        "to_query": graded(to_query[: max(1, len(to_page) // 10)]).with_transform(with_pages),
+    }
+)
 history = fit("ready", ready, both_ways, ListNetLoss(ready, mini_batch_size=P.mini_batch_size), batch_size=16)
 on_dev["ready, finetuned listwise"] = dev_evaluator(ready)
 
@@ -384,8 +493,13 @@ display(figure)
 for name, measured in on_dev.items():
     run.record(f"ndcg@10/dev/{re.sub('[^a-z]+', '-', name.lower())}", measured["dev_ndcg@10"])
 run.record("ndcg@10/dev/retrieved", on_dev["ready"]["dev_base_ndcg@10"])
-chance = np.mean([evaluation.expected_ndcg(len(s["documents"]), 1, 1, len(s["documents"]))
-                  * any(page in s["positive"] for page in s["documents"]) for s in samples])
+chance = np.mean(
+    [
+        evaluation.expected_ndcg(len(s["documents"]), 1, 1, len(s["documents"]))
+        * any(page in s["positive"] for page in s["documents"])
+        for s in samples
+    ]
+)
 run.record("ndcg@10/dev/chance", chance)
 column = {"shuffled (expected)": chance, "retrieved": on_dev["ready"]["dev_base_ndcg@10"]}
 column |= {name: measured["dev_ndcg@10"] for name, measured in on_dev.items()}
@@ -406,6 +520,7 @@ pd.DataFrame({f"dev NDCG@10, n={len(samples)}, 5 candidates": column}).round(3)
 # training put a softmax over that. The reranker's are its logit, once it is scaled: a logistic regression on *dev* finds by how
 # much its score should count (**Platt scaling**; section 7 looks at it again). Nothing is tuned on the test queries.
 
+
 # %%
 def score(model, queries, pages, candidates):
     """Logits of each query's candidates: query id to an array."""
@@ -419,8 +534,10 @@ def score(model, queries, pages, candidates):
 def cosines(query_vectors, page_vectors, ids, candidates):
     """The retriever's scores of the same candidates; vectors are of length one."""
     rows = {page: page_vectors[k] for k, page in enumerate(ids)}
-    return {q: torch.stack([rows[page] for page in candidates[q]]).matmul(vector).numpy()
-            for q, vector in zip(candidates, query_vectors, strict=True)}
+    return {
+        q: torch.stack([rows[page] for page in candidates[q]]).matmul(vector).numpy()
+        for q, vector in zip(candidates, query_vectors, strict=True)
+    }
 
 
 def reorder(ranking, scores):
@@ -437,7 +554,9 @@ def flat(candidates, logits, relevant):
     return np.concatenate(list(logits.values())), np.concatenate(labels).astype(int)
 
 
-dev_logits, dev_labels = flat(dev_candidates, score(ready, dev.queries, dev.corpus, dev_candidates), dev.relevant)
+dev_logits, dev_labels = flat(
+    dev_candidates, score(ready, dev.queries, dev.corpus, dev_candidates), dev.relevant
+)
 platt = LogisticRegression(C=1e6).fit(dev_logits[:, None], dev_labels)
 weight_of_logit = float(platt.coef_[0, 0])
 run.record("weight/logit", weight_of_logit)
@@ -460,7 +579,9 @@ for name, values in (("reranked", reranked), ("reranked/alone", ndcg(alone, test
     print(f"NDCG@10 {name:>14}: {interval}   over retrieved: {gain}, {verdict}")
 run.record("queries-won", int((reranked > retrieved).sum()))
 run.record("queries-lost", int((reranked < retrieved).sum()))
-print(f"{(reranked > retrieved).sum()} queries won, {(reranked < retrieved).sum()} lost; ceiling {recall:.3f}")
+print(
+    f"{(reranked > retrieved).sum()} queries won, {(reranked < retrieved).sum()} lost; ceiling {recall:.3f}"
+)
 
 # %% [markdown]
 # The paired interval decides: only if it lies above zero is the gain more than the luck of these queries. Compare the two
@@ -482,17 +603,28 @@ if P.dataset == "factbook":
     slices = {"unseen-country": positive["unseen_country"].to_numpy(), "scan": positive["scan"].to_numpy()}
     slices |= {form: (positive["form"] == form).to_numpy() for form in sorted(positive["form"].unique())}
     slices = {name: mask for name, mask in slices.items() if mask.any()}
-    shown |= {name: (evaluation.bootstrap(retrieved[mask]), evaluation.bootstrap(reranked[mask])) for name, mask in slices.items()}
+    shown |= {
+        name: (evaluation.bootstrap(retrieved[mask]), evaluation.bootstrap(reranked[mask]))
+        for name, mask in slices.items()
+    }
 
     unseen = test.ask(load_dataset("parquet", data_files=documents.unseen, split="train"))
     unseen_ids = list(unseen.queries)[: ROWS or None]
     unseen_vectors = found.unseen_after[: len(unseen_ids)]
-    ranked = evaluation.rankings(unseen_vectors, found.pages_after, page_ids, k=10)  # ten: they take their time
+    ranked = evaluation.rankings(
+        unseen_vectors, found.pages_after, page_ids, k=10
+    )  # ten: they take their time
     short = dict(zip(unseen_ids, ranked, strict=True))
     unseen_near = cosines(unseen_vectors, found.pages_after, page_ids, short)
     unseen_logits = score(ready, unseen.queries, unseen.corpus, short)
-    after = ndcg({q: reorder(short[q], 20 * unseen_near[q] + weight_of_logit * unseen_logits[q]) for q in unseen_ids}, unseen.relevant)
-    shown["unseen-wording"] = (evaluation.bootstrap(ndcg(short, unseen.relevant)), evaluation.bootstrap(after))
+    after = ndcg(
+        {q: reorder(short[q], 20 * unseen_near[q] + weight_of_logit * unseen_logits[q]) for q in unseen_ids},
+        unseen.relevant,
+    )
+    shown["unseen-wording"] = (
+        evaluation.bootstrap(ndcg(short, unseen.relevant)),
+        evaluation.bootstrap(after),
+    )
 for name, (low, high) in shown.items():
     if name != "all":
         run.record_interval(f"ndcg@10/retrieved/{name}", low.mean, low.low, low.high)
@@ -512,11 +644,15 @@ figure
 # The cure is small and you have it already: Platt scaling's slope and offset, fitted on *dev* pairs. By itself it keeps the
 # order, so the reranker's own NDCG stays as it is.
 
+
 # %%
 def calibration_error(probabilities, labels, bins=10):
     """Mean distance between score and share that is relevant, over bins of equal width, weighted by pairs."""
     which = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = [abs(probabilities[which == b].mean() - labels[which == b].mean()) * (which == b).mean() for b in set(which)]
+    gaps = [
+        abs(probabilities[which == b].mean() - labels[which == b].mean()) * (which == b).mean()
+        for b in set(which)
+    ]
     return float(sum(gaps))
 
 
@@ -525,13 +661,22 @@ def sigmoid(values):
 
 
 test_logits, labels = flat(candidates, logits, test.relevant)
-curves = {"as trained": sigmoid(test_logits), "scaled on dev": platt.predict_proba(test_logits[:, None])[:, 1]}
+curves = {
+    "as trained": sigmoid(test_logits),
+    "scaled on dev": platt.predict_proba(test_logits[:, None])[:, 1],
+}
 for name, probabilities in curves.items():
     error = calibration_error(probabilities, labels)
     run.record(f"calibration-error/{name.replace(' ', '-')}", error)
-    print(f"{name:>14}: mean score {probabilities.mean():.3f}, relevant {labels.mean():.3f}, calibration error {error:.3f}")
-figure = plots_rerank.reliability({name: (probabilities, labels) for name, probabilities in curves.items()})
-run.figure("reliability", figure, "Share of relevant pairs by score, as trained and after scaling, with the number of pairs.")
+    print(
+        f"{name:>14}: mean score {probabilities.mean():.3f}, relevant {labels.mean():.3f}, calibration error {error:.3f}"
+    )
+figure = plots.reliability({name: (probabilities, labels) for name, probabilities in curves.items()})
+run.figure(
+    "reliability",
+    figure,
+    "Share of relevant pairs by score, as trained and after scaling, with the number of pairs.",
+)
 figure
 
 # %% [markdown]
@@ -558,9 +703,14 @@ depths = {}
 for k in (0, 2, 5, 10, DEPTH):
     part = {q: reorder(candidates[q][:k], together[q][:k]) + candidates[q][k:] for q in query_ids}
     depths[k] = evaluation.bootstrap(ndcg(part, test.relevant))
-best = {k: np.mean([1 if place and place <= k else retrieved[n] for n, place in enumerate(places)]) for k in depths}
-figure = plots_rerank.by_depth(depths, {k: seconds_retrieval + k * seconds_pair for k in depths}, best)
-run.figure("depth", figure, "NDCG@10 by number of candidates reranked, with the ceiling and the seconds a query.")
+best = {
+    k: np.mean([1 if place and place <= k else retrieved[n] for n, place in enumerate(places)])
+    for k in depths
+}
+figure = plots.by_depth(depths, {k: seconds_retrieval + k * seconds_pair for k in depths}, best)
+run.figure(
+    "depth", figure, "NDCG@10 by number of candidates reranked, with the ceiling and the seconds a query."
+)
 print(f"a query: {1000 * seconds_retrieval:.0f} ms to embed; a pair: {1000 * seconds_pair:.0f} ms")
 figure
 
@@ -574,11 +724,18 @@ figure
 # <solution> stub: affordable = ...
 affordable = max(0, int((0.2 - seconds_retrieval) / seconds_pair))
 # </solution>
-check("candidates in 0.2 seconds", affordable, [
-    (lambda a: isinstance(a, int) and a >= 0, "give a whole number, 0 or more"),
-    (lambda a: a == 0 or seconds_retrieval + a * seconds_pair <= 0.2, "that takes longer: embedding the query comes first"),
-    (lambda a: seconds_retrieval + (a + 1) * seconds_pair > 0.2, "there is time for one more"),
-])
+check(
+    "candidates in 0.2 seconds",
+    affordable,
+    [
+        (lambda a: isinstance(a, int) and a >= 0, "give a whole number, 0 or more"),
+        (
+            lambda a: a == 0 or seconds_retrieval + a * seconds_pair <= 0.2,
+            "that takes longer: embedding the query comes first",
+        ),
+        (lambda a: seconds_retrieval + (a + 1) * seconds_pair > 0.2, "there is time for one more"),
+    ],
+)
 
 # %% [markdown]
 # A reranker is worth it when three things hold: there is **room** between retrieval and the ceiling, the gain's interval is

@@ -1,0 +1,164 @@
+"""What lesson 07 leaves for other lessons: embeddings before and after, the model, and three training seeds.
+
+The learner's own run in `build/` comes first; where there is none, what the course ships in
+`data/precomputed/` takes its place and is labelled "precomputed".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from course_utils import paths
+from course_utils.checkpoints import fingerprint
+from course_utils.errors import CourseError
+from course_utils.files import atomic_write
+from course_utils.pages.dataset import cache_key
+from course_utils.profiles import Profile, find_profile
+
+LESSON = "07_finetune_qwen3_vl_embedding"
+FILE = "embeddings.safetensors"
+QUERIES, PAGES = ("queries_before", "queries_after"), ("pages_before", "pages_after")
+UNSEEN = ("unseen_before", "unseen_after")
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """Unit vectors (rows, dimensions), float32, before and after finetuning, in the order of the ids.
+
+    `unseen_*` are the queries in unseen wordings, None where the data has none. `model` is the folder of the
+    finetuned model, None where only embeddings are there. `label` is "precomputed" for what the course ships
+    and "" for the learner's own: show it with every figure.
+    """
+
+    queries_before: torch.Tensor
+    pages_before: torch.Tensor
+    queries_after: torch.Tensor
+    pages_after: torch.Tensor
+    unseen_before: torch.Tensor | None
+    unseen_after: torch.Tensor | None
+    query_ids: list[str]
+    page_ids: list[str]
+    model: str | None
+    label: str
+
+    def title(self, text: str) -> str:
+        """`text` with the label behind it, for the title of a plot."""
+        return f"{text} ({self.label})" if self.label else text
+
+
+def save_embeddings(
+    path: Path, profile: Profile, query_ids: Sequence[str], page_ids: Sequence[str], **vectors: torch.Tensor
+) -> Path:
+    """Write the file that `finetuned` reads, in float16, whole or not at all.
+
+    vectors: queries_before and queries_after (q, d), pages_before and pages_after (n, d) and, where the pages are
+    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings.
+    """
+    notes = {
+        "profile": profile.name,
+        "embedder": fingerprint(profile.embedder),
+        "documents": _documents(profile),
+        "query_ids": json.dumps(list(query_ids)),
+        "page_ids": json.dumps(list(page_ids)),
+    }
+    problem = _problem(vectors, notes, profile)
+    if problem:
+        raise CourseError(f"These embeddings cannot be kept, since the file {problem}: embed queries and pages again.")
+    halves = {name: rows.detach().cpu().to(torch.float16).contiguous() for name, rows in vectors.items()}
+    return atomic_write(Path(path), save(halves, notes))
+
+
+def finetuned(profile: Profile | str = "tiny") -> Finetuned:
+    """The embeddings of lesson 07 in this profile: the learner's own, else the ones that the course ships.
+
+    A file that is damaged, or was made with another checkpoint or other pages, does not count. Raises
+    CourseError where none is left.
+    """
+    profile = find_profile(profile) if isinstance(profile, str) else profile
+    own = paths.BUILD / LESSON / FILE
+    if _problem(*_read(own), profile) is None:
+        model = own.parent / "model"
+        return _finetuned(own, str(model) if (model / "modules.json").exists() else None, "")
+    shipped = paths.DATA / "precomputed" / FILE
+    problem = _problem(*_read(shipped), profile)
+    if problem is None:
+        return _finetuned(shipped, None, "precomputed")
+    if profile.name != "tiny":
+        raise CourseError(
+            f"There are no embeddings from lesson 07 with profile {profile.name}: run `course run 07 --profile {profile.name}` first."
+        )
+    raise CourseError(
+        f"data/precomputed/{FILE} {problem}: restore it with `git checkout data/precomputed`, "
+        "or make your own with `course run 07`."
+    )
+
+
+def seeds() -> list[dict[str, Any]]:
+    """Figures of lesson 07 with other training seeds, precomputed: {"seed": 0, "metrics": {name: number}} for each."""
+    path = paths.DATA / "precomputed" / "seeds.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = bool(found) and all(isinstance(run["seed"], int) and isinstance(run["metrics"], dict) for run in found)
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise CourseError(
+            "data/precomputed/seeds.json is missing or damaged: restore it with `git checkout data/precomputed`."
+        )
+    return found
+
+
+def _documents(profile: Profile) -> str:
+    """What the pages were: the key of the drawn pages, or the name of the published set."""
+    return cache_key() if profile.dataset == "factbook" else profile.dataset
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and notes of a file; both empty where it is missing or not whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}, {}
+
+
+def _problem(vectors: Mapping[str, torch.Tensor], notes: Mapping[str, str], profile: Profile) -> str | None:
+    """Why the embeddings do not count, as the end of a sentence, or None."""
+    if vectors.keys() != {*QUERIES, *PAGES, *(UNSEEN if profile.dataset == "factbook" else ())}:
+        return "is missing or damaged"
+    if any(rows.ndim != 2 or not torch.isfinite(rows).all() for rows in vectors.values()):
+        return "holds vectors that are not finite"
+    try:
+        queries, pages = json.loads(notes["query_ids"]), json.loads(notes["page_ids"])
+    except (KeyError, ValueError):
+        return "is missing or damaged"
+    if {len(vectors[name]) for name in QUERIES} != {len(queries)} or {len(vectors[name]) for name in PAGES} != {
+        len(pages)
+    }:
+        return "does not have one vector for each query and page"
+    if notes.get("profile") != profile.name or notes.get("embedder") != fingerprint(profile.embedder):
+        return "was made with another model"
+    if notes.get("documents") != _documents(profile):
+        return "was made from other pages"
+    return None
+
+
+def _finetuned(path: Path, model: str | None, label: str) -> Finetuned:
+    vectors, notes = _read(path)
+    rows = {
+        name: torch.nn.functional.normalize(vectors[name].float()) if name in vectors else None
+        for name in (*QUERIES, *PAGES, *UNSEEN)
+    }
+    return Finetuned(
+        **rows,
+        query_ids=json.loads(notes["query_ids"]),
+        page_ids=json.loads(notes["page_ids"]),
+        model=model,
+        label=label,
+    )

@@ -1,0 +1,158 @@
+"""The machine a lesson runs on, and quiet libraries."""
+
+import logging
+import os
+import platform
+import re
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# Messages of the libraries that ask nothing of a learner: (logger, words in the message).
+NOISE = (
+    ("transformers.image_utils", "Image decoding with `torchvision` is deprecated"),  # torchvision is pinned
+    ("transformers.trainer_utils", "The tokenizer has new PAD/BOS/EOS tokens"),  # only generation would use them
+    (
+        "transformers.configuration_utils",
+        "must be `None` or an integer within the vocabulary",
+    ),  # defaults of SiglipTextConfig
+)
+WARNINGS = (
+    "IProgress not found",  # progress bars are text without ipywidgets
+    "'pin_memory' argument is set as true",  # has no effect without a GPU
+    "`is_gradient_checkpointing` is deprecated",  # peft asks transformers by the old name
+)
+
+PACKAGES = ("sentence-transformers", "transformers", "torch", "torchvision", "datasets", "accelerate", "peft", "numpy")
+
+
+def device() -> str:
+    """ "cuda" if there is a GPU that torch can use, else "cpu".
+
+    Apple's "mps" is never chosen for you: not every operation of these models runs there. To try it,
+    pass `device="mps"` yourself and compare the embeddings with the CPU's first.
+    """
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def quiet() -> None:
+    """Drop the library messages that ask nothing of a learner; call it before importing the libraries.
+
+    Only the messages in NOISE and WARNINGS go, and the bars for loading and writing weights: whatever
+    else a library warns about is worth reading. Also: torch uses the cores that this process may use
+    (unless OMP_NUM_THREADS is set), tokenizers do not warn about forks, and the Hugging Face Hub gets no usage
+    statistics. Download bars stay. Calling it twice changes nothing.
+    """
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # of data sets, counted on another machine than the Hub
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=re.escape(message))
+    for name, words in NOISE:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _Without) and known.words == words for known in logger.filters):
+            logger.addFilter(_Without(words))
+
+    import torch
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    downloads_hidden = are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()  # would hide the Hub's download bars as well
+    if not downloads_hidden:
+        enable_progress_bars()
+
+
+class _Without(logging.Filter):
+    """Lets every message pass but those that hold certain words."""
+
+    def __init__(self, words: str):
+        super().__init__()
+        self.words = words
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.words not in record.getMessage()
+
+
+def cores() -> int:
+    """CPU cores that this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, in MiB; 0.0 where the system does not tell (Windows).
+
+    Linux gives it as VmHWM. `ru_maxrss` is the fallback: on Linux a new process inherits its parent's.
+    """
+    try:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    except (OSError, TypeError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def machine() -> dict[str, str | int | float]:
+    """What the report says about this machine: cpu, cores, memory_gb (10^9 bytes), gpu, python, platform."""
+    return {
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "memory_gb": memory_gb(),
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the results; "not installed" where one is missing."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def cpu_model() -> str:
+    try:
+        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1].strip()
+    except (OSError, TypeError):
+        return platform.processor() or platform.machine()
+
+
+def memory_gb() -> float:
+    """Memory that this process may use: the machine's, or the container's limit where that is smaller."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0.0
+    try:
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        pass
+    return round(memory / 1e9, 1)
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "none"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return "Apple MPS, not used" if torch.backends.mps.is_available() else "none"

@@ -1,0 +1,166 @@
+"""What the stand-ins score on the dev and test pages, and the model cards that say so."""
+
+import torch
+from datasets import load_dataset
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from course_utils import paths
+from course_utils.corpus import Corpus, build_corpus
+from course_utils.evaluation import Interval, bootstrap, per_query_ndcg
+from course_utils.files import atomic_write
+from course_utils.maintain.standins.texts import caption
+from course_utils.pages.dataset import build_documents
+from course_utils.pages.splits import splits
+
+VARIANTS, SIGLIP_VARIANTS = 4, 3  # drawings of each general page
+VLM, EMBEDDER = "tiny-qwen3-vl", "tiny-qwen3-vl-embedding"
+SIGLIP, RERANKER = "tiny-siglip", "tiny-qwen3-vl-reranker"
+
+CARD = """---
+library_name: {library}
+license: mit
+---
+# {name}
+
+{what} A small model trained here, of the same class as the published one ({published}); it reads this course's pages and
+nothing else; its scores do not predict the published model's scores.
+
+- **Size**: {parameters:.1f} M parameters, stored in bfloat16; load with `dtype=float32` for training on a CPU.
+- **Trained on**: {pages:,} general pages of The World Factbook (2015), {variants} drawings each in random layouts, with
+  query wordings of their own. No page, layout or query wording of the course's train, dev and test splits was used;
+  countries and topics recur.
+- **How**: {how}
+- **Made again**: {again}
+- **Measured here**: {measured}
+- **Not for**: any page or any question outside this course.
+"""
+HOW = (
+    "It first learns to read: each image token names the words in its 32 x 32 pixels, on strips and sheets of headings. "
+    "Then four losses together on parts of pages and whole pages: reading, describing the page (next token), matching it "
+    "with queries among look-alikes (contrastive), and imitating where all-MiniLM-L6-v2 puts its headings. From the first step, "
+    "texts imitate that teacher too: general queries, and plain words put together by chance. "
+    "The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too."
+)
+CHAIN = (
+    "these weights come from a chain of runs. Reading was learned with earlier versions of the strips and sheets, in more than "
+    "an hour; then came 200 steps on sheets and 720 on whole pages as described above. `course build-standins` runs all their "
+    "stages in one go, seeded, in about two hours on two CPU cores. It gives other weights, and their scores have not been measured yet."
+)
+COMMAND = "`course build-standins {name}`, seeded, in about {minutes} minutes on two CPU cores; another processor gives other bytes."
+
+
+def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
+    """NDCG@10 over the corpus, with its interval."""
+    options = {"convert_to_tensor": True, "batch_size": 32}
+    queries = model.encode_query(list(corpus.queries.values()), **options)
+    pages = model.encode_document(list(corpus.corpus.values()), **options)
+    return bootstrap(per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant))
+
+
+def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
+    """Share of the first 100 pages whose greedy description is right to the letter."""
+    from course_utils.pages.facts import pages
+
+    right = []
+    for page_id, path in list(corpus.paths.items())[:100]:
+        messages = [{"role": "user", "content": [{"type": "image", "image": path}]}]
+        inputs = processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        said = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        wanted = processor.tokenizer(caption(pages()[page_id], table.loc[path, "form"]), add_special_tokens=False)[
+            "input_ids"
+        ]
+        right.append(float(said.tolist()[: len(wanted)] == wanted))
+    return bootstrap(right)
+
+
+def right_first(reranker: CrossEncoder, rows) -> Interval:
+    """Share of the rows whose own page scores above their four hard negatives."""
+    columns = [name for name in rows.column_names if name == "image" or name.startswith("negative_")]
+    scores = reranker.predict([(row["query"], row[column]) for row in rows for column in columns], batch_size=32)
+    return bootstrap((scores.reshape(len(rows), -1).argmax(1) == 0).astype(float))
+
+
+def write_cards() -> None:
+    """Measure the stand-ins that are there on the dev and test pages and write their model cards."""
+    documents = build_documents()
+    files = {"dev": documents.dev, "test": documents.test}
+    data = load_dataset("parquet", data_files=files).with_format(None)
+    corpora = {split: build_corpus(data[split]) for split in files}
+    makers = {VLM: _vlm, EMBEDDER: _embedder, SIGLIP: _siglip, RERANKER: _reranker}
+    for name, card in makers.items():
+        if (paths.MODELS / name).is_dir():
+            values = {"pages": len(splits().general), "variants": VARIANTS} | card(
+                data, corpora, documents.side_table()
+            )
+            atomic_write(paths.MODELS / name / "README.md", CARD.format(name=name, **values))
+
+
+def _millions(model: torch.nn.Module) -> float:
+    return sum(p.numel() for p in model.parameters()) / 1e6
+
+
+def _both(model: SentenceTransformer, corpora: dict[str, Corpus]) -> str:
+    return f"NDCG@10 on the course's test pages {score(model, corpora['test'])}; on its dev pages {score(model, corpora['dev'])}."
+
+
+def _vlm(data, corpora, table) -> dict:
+    model = Qwen3VLForConditionalGeneration.from_pretrained(paths.MODELS / VLM, dtype=torch.float32)
+    said = described(model, AutoProcessor.from_pretrained(paths.MODELS / VLM), corpora["dev"], table)
+    return {
+        "library": "transformers",
+        "what": "A tiny Qwen3-VL that describes a page.",
+        "parameters": _millions(model),
+        "published": "`Qwen/Qwen3-VL-2B-Instruct`, `Qwen3VLForConditionalGeneration`",
+        "again": CHAIN,
+        "how": f"{HOW} The weights are those of {EMBEDDER}, saved as a raw VLM: without pooling, with its language head.",
+        "measured": f"exact descriptions of the course's dev pages, whose layouts it never saw: {said}.",
+    }
+
+
+def _embedder(data, corpora, table) -> dict:
+    model = SentenceTransformer(str(paths.MODELS / EMBEDDER), model_kwargs={"dtype": "float32"})
+    return {
+        "library": "sentence-transformers",
+        "what": "A tiny multimodal embedding model for queries and page images.",
+        "published": '`Qwen/Qwen3-VL-Embedding-2B`: `Transformer`, `Pooling("lasttoken")`, `Normalize`',
+        "again": CHAIN,
+        "parameters": _millions(model),
+        "how": HOW,
+        "measured": _both(model, corpora),
+    }
+
+
+def _siglip(data, corpora, table) -> dict:
+    model = SentenceTransformer(str(paths.MODELS / SIGLIP), model_kwargs={"dtype": "float32"})
+    return {
+        "library": "transformers",
+        "what": "A tiny SigLIP with an image tower and a text tower.",
+        "variants": SIGLIP_VARIANTS,
+        "published": "`google/siglip2-base-patch16-224`, `SiglipModel`",
+        "parameters": _millions(model),
+        "how": f"The image tower starts from that of {VLM}, the words from its word table; the rotary positions, which SigLIP does "
+        "not have, are turned down during training. It learns to read sheets of headings and whole pages, to match pages "
+        "with queries among look-alikes, and to tell pages' headings and texts apart as all-MiniLM-L6-v2 (Apache 2.0) does, "
+        "seen through a linear layer that is thrown away.",
+        "again": COMMAND.format(name=SIGLIP, minutes=100)
+        + " Its second part stopped once, and went on with fewer steps to come.",
+        "measured": f"with its own two towers: {_both(model, corpora)}",
+    }
+
+
+def _reranker(data, corpora, table) -> dict:
+    model = CrossEncoder(str(paths.MODELS / RERANKER), model_kwargs={"dtype": "float32"})
+    shares = {split: right_first(model, data[split]) for split in ("test", "dev")}
+    return {
+        "library": "sentence-transformers",
+        "what": "A tiny multimodal reranker of a query and a page, or a text.",
+        "published": "`Qwen/Qwen3-VL-Reranker-2B`: `Transformer`, `LogitScore`",
+        "parameters": _millions(model),
+        "how": f"The language model of {VLM} learns to say yes or no to a query and a page, or a page told in words, among the "
+        "page's look-alikes, with a softmax over the candidates and binary cross entropy. The image tower is unchanged.",
+        "again": COMMAND.format(name=RERANKER, minutes=30),
+        "measured": f"share of queries whose own page scores above its four hard negatives, test {shares['test']}; dev {shares['dev']}.",
+    }

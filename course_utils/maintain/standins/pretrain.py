@@ -1,0 +1,246 @@
+"""Train the raw VLM and the embedding model on general pages: read, describe, match with queries, imitate a teacher.
+
+Four losses, of which each stage uses some:
+
+- *read*: each image token names the word pieces that lie in its 32 x 32 px, as a softmax over the word table;
+- *describe*: next-token loss on a caption after the page ("algeria. inflation, consumer prices. line graph");
+- *match*: queries against the pages that they ask for and against pages told in words, all of the batch competing,
+  with look-alikes side by side;
+- *imitate*: the state of a text, and of a page, seen through a linear layer, points where all-MiniLM-L6-v2 puts that text
+  or that page's headings. This is where the small model gets to know words that it is never asked about.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmbed
+
+from course_utils.maintain.standins.architecture import IMAGE_MEAN, IMAGE_STD, WIDTH
+from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS, GeneralPages
+from course_utils.maintain.standins.pictures import cells, picture, sheet, strip
+from course_utils.maintain.standins.reading import Reading
+from course_utils.maintain.standins.texts import LookAlikes, Teacher, caption, told
+from course_utils.maintain.standins.training import Resumable
+from course_utils.pages.facts import wordings
+from course_utils.pages.queries import query
+
+TEACHER_WIDTH = 384
+IMITATION = 4.0  # weight of the imitation losses: each is 1 - cosine, so at most 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps on strips, then on sheets, on parts of pages, and on whole pages, each with its batch size."""
+
+    strip_steps: int
+    sheet_steps: int
+    crop_steps: int
+    page_steps: int
+    learning_rate: float
+    strips: int = 64
+    sheets: int = 24
+    crops: int = 48
+    pages: int = 40
+    others: int = 64
+    texts: int = 96
+    pool: int = 4000  # strips that sheets are put together from
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.strip_steps + self.sheet_steps + self.crop_steps + self.page_steps
+
+
+def flat_patches(module: Qwen3VLVisionPatchEmbed, pixels: torch.Tensor) -> torch.Tensor:
+    """The patch embedding as a matrix product, 5x faster to differentiate on a CPU than the convolution it equals.
+
+    `pixels` is (patches, 3 * 16 * 16): one frame, since both frames of a still image are the same.
+    """
+    weight = module.proj.weight.sum(2).flatten(1)
+    return F.linear(pixels, weight, module.proj.bias)
+
+
+def patches(images: torch.Tensor) -> torch.Tensor:
+    """Normalised pixels in the processor's order: (n, h, w, 3) uint8 to (n * h * w / 256, 768) float32."""
+    n, h, w, _ = images.shape
+    scaled = (images.float() / 255 - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
+    blocks = scaled.reshape(n, h // 32, 2, 16, w // 32, 2, 16, 3)
+    return blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3 * 16 * 16)
+
+
+def title_words(corpus: GeneralPages) -> list[str]:
+    """The words that headings are made of: names of countries and titles of topics."""
+    names = {w for page in corpus.pages for w in page.country.name.split()}
+    return sorted(names | {w for topic in wordings().values() for title in topic["titles"] for w in title.split()})
+
+
+class Trainer(Resumable):
+    """Trains a Qwen3-VL in place."""
+
+    def __init__(self, model, processor, corpus: GeneralPages, teacher: Teacher, recipe: Recipe, folder: Path):
+        self.model, self.tokenizer, self.recipe = model, processor.tokenizer, recipe
+        self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
+        self.ids = {t: self.tokenizer.convert_tokens_to_ids(t) for t in ("<|image_pad|>", "<|im_end|>")}
+        self.scales = nn.Parameter(torch.tensor([15.0, 10.0]).log())  # read, match
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)  # ours to the teacher's
+        self.reading = Reading(self.tokenizer, corpus)
+        self.title_words = title_words(corpus)
+        table = model.get_input_embeddings().weight
+        decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table] + [self.view]
+        plain = [p for p in model.parameters() if p.ndim <= 1] + [self.scales]
+        groups = [
+            {"params": decayed, "weight_decay": 0.02, "part": 1.0},
+            {"params": plain, "weight_decay": 0.0, "part": 1.0},
+            {"params": [table], "weight_decay": 0.0, "part": 0.3},
+        ]
+        parameters = dict(model.named_parameters()) | {"scales": self.scales, "view": self.view}
+        super().__init__(parameters, groups, recipe.learning_rate, recipe.steps, folder)
+        self.strips: list = []
+        self.state["loose"] = torch.zeros(1)  # how freely words are placed in strips: grows as they are read
+        embed = model.model.visual.patch_embed
+        embed.forward = flat_patches.__get__(embed)
+        self.hook = model.model.visual.register_forward_hook(
+            lambda _, __, out: setattr(self, "seen", out.pooler_output)
+        )
+
+    def close(self) -> None:
+        """Give the model back its own forward pass."""
+        del self.model.model.visual.patch_embed.forward
+        self.hook.remove()
+
+    # ---- one batch -------------------------------------------------------------------------------------------------
+    def _tokens(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        found = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+        return found["input_ids"], found["attention_mask"]
+
+    def _state(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (n, 192) at the first <|im_end|> of each row: where the embedding model pools."""
+        at = (ids == self.ids["<|im_end|>"]).int().argmax(1)
+        return F.normalize(hidden[torch.arange(len(ids)), at], dim=-1)
+
+    def embed_texts(self, texts: list[str]) -> torch.Tensor:
+        ids, mask = self._tokens([f"<|im_start|>user {text}<|im_end|>" for text in texts])
+        return self._state(self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids)
+
+    def pages(self, images: torch.Tensor, after: list[str] | None = None):
+        """Hidden states (n, length, 192) and ids of page prompts, followed by captions where `after` is given."""
+        n, h, w, _ = images.shape
+        cells = h * w // 1024
+        image = "<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
+        texts = [f"<|im_start|>user {image}<|im_end|>" + tail for tail in (after or [""] * n)]
+        ids, mask = self._tokens(texts)
+        hidden = self.model.model(
+            input_ids=ids,
+            attention_mask=mask,
+            pixel_values=patches(images),
+            image_grid_thw=torch.tensor([[1, h // 16, w // 16]] * n),
+            mm_token_type_ids=(ids == self.ids["<|image_pad|>"]).int(),
+        ).last_hidden_state
+        return hidden, ids
+
+    def _read_loss(self, targets: list[dict[int, set[int]]]) -> tuple[torch.Tensor, float]:
+        return self.reading.loss(self.seen, self.model.get_input_embeddings().weight, self.scales[0].exp(), targets)
+
+    def _imitate_loss(self, rng: random.Random) -> torch.Tensor:
+        """How far texts of the teacher's are from where it puts them, as 1 - cosine."""
+        chosen = rng.sample(range(len(self.teacher.texts)), self.recipe.texts)
+        ours = self.embed_texts([self.teacher.texts[k] for k in chosen])
+        return 1 - F.cosine_similarity(ours @ self.view.T, self.teacher.vectors[chosen]).mean()
+
+    def _strip_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
+        """Reading on strips, whose words stand more and more freely as they are read."""
+        made = [
+            strip(self.corpus, self.title_words, rng, self.state["loose"].item()) for _ in range(self.recipe.strips)
+        ]
+        images = torch.from_numpy(np.stack([image for image, _ in made]))
+        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * len(made)))
+        read, right = self._read_loss([cells(words, 1, self.reading.columns_of) for _, words in made])
+        if right > 0.7:
+            self.state["loose"] += (1 - self.state["loose"]).clamp(max=0.01)
+        return {"read": read, "read_right": right, "loose": self.state["loose"].item()}
+
+    def _sheet_losses(self, rng: random.Random) -> dict[str, torch.Tensor | float]:
+        """Reading on pages full of headings."""
+        if not self.strips:
+            fixed = random.Random(f"strips-{self.recipe.seed}")
+            self.strips = [strip(self.corpus, self.title_words, fixed, 1.0) for _ in range(self.recipe.pool)]
+        made = [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
+        images = torch.from_numpy(np.stack([image for image, _ in made]))
+        self.model.model.visual(
+            patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * len(made))
+        )
+        targets = [cells(words, GRID_ROWS, self.reading.columns_of) for _, words in made]
+        read, right = self._read_loss(targets)
+        return {"read": read, "read_right": right}
+
+    def _page_losses(self, rng: random.Random, crop: bool) -> dict[str, torch.Tensor | float]:
+        """Reading, describing, matching and imitating on pages or parts of pages."""
+        recipe, corpus = self.recipe, self.corpus
+        chosen = self.look_alikes.draw(recipe.crops if crop else recipe.pages, rng)
+        pictures = [picture(corpus, k, crop, rng) for k in chosen]
+        images = torch.from_numpy(np.stack([image for image, _ in pictures]))
+        tails = [f"<|im_start|>assistant {caption(corpus.pages[k], corpus.forms[k])}<|im_end|>" for k in chosen]
+        hidden, ids = self.pages(images, tails)
+        tokens, rows = images.shape[1] * images.shape[2] // 1024, images.shape[1] // 32
+        prompt = 5 + tokens  # <|im_start|> user, vision start and end, <|im_end|>
+        says = hidden[:, prompt + 1 : -1].flatten(0, 1)  # after "<|im_start|>assistant"
+        asked = ids[:, prompt + 2 :].flatten()
+        kept = asked != self.tokenizer.pad_token_id
+        logits = self.model.lm_head(says[kept])
+        describe = F.cross_entropy(logits, asked[kept])
+        read, read_right = self._read_loss([cells(words, rows, self.reading.columns_of) for _, words in pictures])
+        both = chosen + self.look_alikes.draw(recipe.others, rng)
+        about = [(corpus.pages[k], corpus.forms[k]) for k in both]
+        queries = self.embed_texts([query(page, form, "general", rng) for page, form in about])
+        states = self._state(hidden, ids)
+        in_words = self.embed_texts([told(page, form, rng) for page, form in about[len(chosen) :]])
+        match, right = self._match(queries, torch.cat([states, in_words]), [page.id for page, _ in about], len(chosen))
+        imitate = 1 - F.cosine_similarity(states @ self.view.T, self.teacher.of_page[chosen]).mean()
+        return {
+            "describe": 0.5 * describe,
+            "read": read,
+            "match": match,
+            "imitate_page": IMITATION * imitate,
+            "said": (logits.argmax(1) == asked[kept]).float().mean().item(),
+            "read_right": read_right,
+            "right": right,
+        }
+
+    def _match(self, queries, documents, ids: list[str], pages: int) -> tuple[torch.Tensor, float]:
+        """Each query's document among all, and each document's query; pages count twice as much as pages told in words.
+
+        The same page twice in a batch is not its own negative.
+        """
+        logits = self.scales[1].exp().clamp(max=60) * queries @ documents.T
+        order = torch.tensor([ids.index(page) for page in ids])
+        same = (order[:, None] == order) & ~torch.eye(len(ids), dtype=torch.bool)
+        logits = logits.masked_fill(same, -torch.inf)
+        labels = torch.arange(len(ids))
+        each = (
+            F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")
+        ) / 2
+        return each[:pages].mean() + 0.5 * each[pages:].mean(), (
+            logits[:pages].argmax(1) == labels[:pages]
+        ).float().mean().item()
+
+    def losses(self, step: int) -> dict[str, torch.Tensor | float]:
+        recipe, rng = self.recipe, random.Random(f"step-{self.recipe.seed}-{step}")
+        sheets_from = recipe.strip_steps
+        crops_from = sheets_from + recipe.sheet_steps
+        if step < sheets_from:
+            found = self._strip_losses(rng)
+        elif step < crops_from:
+            found = self._sheet_losses(rng)
+        else:
+            found = self._page_losses(rng, crop=step < crops_from + recipe.crop_steps)
+        return found | {"imitate": IMITATION * self._imitate_loss(rng)}
+
+    def rate(self, step: int) -> float:
+        """A share of the learning rate: rising at first, falling as half a cosine while there are pages in the batches."""
+        return self.rising_and_falling(step, begin=self.recipe.strip_steps + self.recipe.sheet_steps)

@@ -1,0 +1,109 @@
+"""What the small model says and is asked: captions, pages told in words, look-alikes, and a teacher for free wording."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+
+from course_utils.checkpoints import minilm_folder
+from course_utils.maintain.standins.general_pages import GeneralPages
+from course_utils.pages.facts import Page, wordings
+from course_utils.pages.queries import BY_NAME, FORM_NAMES, query
+
+TEACHER_TEXTS = 48_000
+
+
+def caption(page: Page, form: str) -> str:
+    """What the raw VLM learns to say of a page."""
+    return f"{page.country.name}. {wordings()[page.topic]['titles'][0]}. {FORM_NAMES['general'][form]}"
+
+
+def told(page: Page, form: str, rng: random.Random) -> str:
+    """A page as words: title, country, form and a few labels, in one of two orders."""
+    labels = [fact.label for fact in page.facts]
+    parts = [page.country.name, rng.choice(wordings()[page.topic]["titles"])]
+    rng.shuffle(parts)
+    return " ".join([*parts, FORM_NAMES["general"][form], *rng.sample(labels, min(3, len(labels)))])
+
+
+class LookAlikes:
+    """Draws batches of different pages, half of them in groups of one country or of one topic."""
+
+    def __init__(self, pages: list[Page]):
+        self.pages = pages
+        self.groups: dict[str, list[int]] = {}
+        for k, page in enumerate(pages):
+            self.groups.setdefault(page.country.code, []).append(k)
+            self.groups.setdefault(page.topic, []).append(k)
+
+    def draw(self, size: int, rng: random.Random) -> list[int]:
+        """Indices of `size` drawings, no page twice."""
+        chosen: dict[str, int] = {}
+        while len(chosen) < size // 2:
+            first = self.pages[rng.randrange(len(self.pages))]
+            same = self.groups[first.country.code if rng.random() < 0.5 else first.topic]
+            for k in rng.sample(same, min(6, len(same))):
+                chosen.setdefault(self.pages[k].id, k)
+        while len(chosen) < size:
+            k = rng.randrange(len(self.pages))
+            chosen.setdefault(self.pages[k].id, k)
+        return list(chosen.values())[:size]
+
+
+def plain_words(tokenizer) -> list[str]:
+    """The words of the tokenizer's vocabulary, but for those that begin like a word of the unseen wordings."""
+    kept_apart = {
+        word[:5]
+        for kinds in wordings().values()
+        for phrase in kinds["unseen"]
+        for word in phrase.lower().replace("-", " ").split()
+    }
+    return sorted(
+        w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2 and w[:5] not in kept_apart
+    )
+
+
+class Teacher:
+    """What all-MiniLM-L6-v2 makes of general queries, of plain words put together by chance, and of every page's headings.
+
+    `texts`, `vectors` (n, 384) in the same order, and `of_page` (drawings, 384) in the order of `pages`. Embedded once and kept in `folder`.
+    """
+
+    def __init__(self, tokenizer, corpus: GeneralPages, folder: Path, count: int = TEACHER_TEXTS):
+        rng = random.Random("teacher")
+        words = plain_words(tokenizer)
+        self.texts = [self._text(corpus, words, rng) for _ in range(count)]
+        headings = [f"{page.country.name}. {'. '.join(wordings()[page.topic]['titles'])}" for page in corpus.pages]
+        different = sorted(set(headings))
+        self.pages = corpus.pages
+        key = hashlib.sha256(json.dumps([self.texts, different]).encode()).hexdigest()[:16]
+        path = folder / f"teacher-{key}.safetensors"
+        if not path.exists():
+            model = SentenceTransformer(str(minilm_folder()), device="cpu")
+            vectors = {"texts": self.texts, "headings": different}
+            vectors = {
+                name: model.encode(found, batch_size=128, convert_to_tensor=True) for name, found in vectors.items()
+            }
+            save_file(vectors, path.with_suffix(".partial"))
+            path.with_suffix(".partial").replace(path)
+        found = load_file(path)
+        self.vectors = found["texts"]
+        at = {heading: k for k, heading in enumerate(different)}
+        self.of_page = found["headings"][[at[heading] for heading in headings]]
+
+    @staticmethod
+    def _text(corpus: GeneralPages, words: list[str], rng: random.Random) -> str:
+        k = rng.randrange(len(corpus.pages))
+        page = corpus.pages[k]
+        way = rng.random()
+        if way < 0.35:
+            return query(page, corpus.forms[k], "general", rng)
+        if way < 0.45:
+            return told(page, corpus.forms[k], rng)
+        phrase = " ".join(rng.choices(words, k=rng.randint(1, 4)))
+        if way < 0.55:
+            phrase += " " + rng.choice(wordings()[page.topic]["general"])
+        return rng.choice(BY_NAME["general"]).format(phrase=phrase, country=page.country.name) if way < 0.85 else phrase

@@ -1,0 +1,195 @@
+"""The `course` command."""
+
+import errno
+import signal
+import time
+from typing import Any
+
+import click
+
+from course_utils import paths
+from course_utils.errors import CourseError
+
+
+class CourseGroup(click.Group):
+    """Prints a CourseError as one sentence: exit code 1, 2 for a wrong command, 130 for a run that was stopped."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from course_utils.runner.lessons import UsageError
+        from course_utils.runner.run import Interrupted
+
+        try:
+            return super().invoke(ctx)
+        except CourseError as error:
+            click.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
+            ctx.exit(130 if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            click.echo("Error: The disk is full: make room, then give the same command with --resume.", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=CourseGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Run the course and build what it needs."""
+
+
+def _profile(name: str) -> Any:
+    """The profile of that name; another name is a wrong command."""
+    from course_utils.profiles import find_profile
+    from course_utils.runner.lessons import UsageError
+
+    try:
+        return find_profile(name)
+    except CourseError as error:
+        raise UsageError(str(error)) from error
+
+
+@main.command()
+@click.argument("lessons", nargs=-1, metavar="[NN]...")
+@click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
+@click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
+@click.option("--cell-minutes", type=float, help="End a lesson when one of its cells takes longer. [default: no limit]")
+@click.option(
+    "--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]"
+)
+def run(
+    lessons: tuple[str, ...],
+    profile: str,
+    pairs: tuple[tuple[str, str], ...],
+    resume: bool,
+    cell_minutes: float | None,
+    solutions: bool,
+) -> None:
+    """Run lessons (all, or those with the numbers NN) and write build/index.html."""
+    from course_utils.runner.lessons import find_lessons, parse_parameters
+    from course_utils.runner.run import run_lessons
+
+    values = _profile(profile)
+    chosen = find_lessons(paths.SOLUTIONS if solutions else paths.NOTEBOOKS, lessons)
+    parameters: dict[str, Any] = {}
+    for lesson in chosen:
+        parameters |= parse_parameters(lesson, pairs)
+
+    for name in ("SIGTERM", "SIGHUP"):  # a cancelled job or a closed terminal stops the run like Ctrl-C; nohup does not
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    variant = "solutions" if solutions else "learner"
+    records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
+    click.echo(f"Report: {paths.BUILD / 'index.html'}")
+    failed = [record.lesson[:2] for record in records if record.status != "finished"]
+    if failed:
+        raise CourseError(f"Not finished: {', '.join(failed)}. What to do stands above and in the report.")
+
+
+@main.command()
+@click.option("--profile", default="tiny", show_default=True, help="The profile to check this machine for.")
+@click.pass_context
+def check(ctx: click.Context, profile: str) -> None:
+    """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says what mends it."""
+    from course_utils.runner.setup_check import FAIL, check_setup, summary
+
+    findings = check_setup(_profile(profile).name)
+    click.echo("\n".join([*map(str, findings), summary(findings)]))
+    if any(finding.status == FAIL for finding in findings):
+        ctx.exit(1)
+
+
+@main.command("list")
+@click.option("--profile", default="tiny", show_default=True, help="The profile whose minutes and memory to show.")
+def list_lessons(profile: str) -> None:
+    """List the lessons: title, minutes, memory, and how the last run went."""
+    from course_utils.runner.housekeeping import overview
+
+    click.echo("\n".join(overview(_profile(profile), paths.BUILD)))
+
+
+@main.command()
+@click.option("--cache", is_flag=True, help="The drawn pages in data/cache, too (two minutes to draw again).")
+@click.option("--all", "everything", is_flag=True, help="Also what `course build-standins` keeps (hours of training).")
+def clean(cache: bool, everything: bool) -> None:
+    """Remove what runs left in build/, your finetuned model included, and say what it freed."""
+    from course_utils.runner.housekeeping import clean
+
+    click.echo("\n".join(clean(paths.BUILD, cache, everything)))
+
+
+@main.command()
+@click.option("--rows", default=64, show_default=True, help="Training rows of each side.")
+@click.option("--pages", default=100, show_default=True, help="Dev pages that each side is evaluated on.")
+@click.option("--small", default=10, show_default=True, help="Pages of the growth measurement, and ten times as many.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the rows and their order.")
+def bench(rows: int, pages: int, small: int, seed: int) -> None:
+    """Time the published settings against the lesson's, factor by factor (a few minutes)."""
+    from course_utils.maintain.bench import bench
+
+    bench(rows, pages, small, seed, click.echo)
+
+
+@main.command("full-size")
+def full_size() -> None:
+    """Train the 2B model's true configuration, random weights, for a step on this CPU; say what fits which GPU."""
+    from course_utils.maintain.full_size import full_size
+
+    click.echo(f"Record: {full_size(paths.BUILD, click.echo)}")
+
+
+@main.command()
+@click.argument("lessons", nargs=-1, metavar="[NN]...")
+@click.option(
+    "--profile", "names", multiple=True, type=click.Choice(["t4", "full"]), help="Only this profile. [default: both]"
+)
+@click.option("--rows", default=8, show_default=True, help="ROWS of every lesson.")
+def rehearse(lessons: tuple[str, ...], names: tuple[str, ...], rows: int) -> None:
+    """Run lessons in t4 and full, on a small hub of our own: the published names, widths and calls, one layer each."""
+    from course_utils.maintain.rehearsal.run import rehearse
+    from course_utils.runner.lessons import find_lessons
+
+    chosen = find_lessons(paths.SOLUTIONS, lessons)
+    started = time.monotonic()
+    results = rehearse(
+        chosen, [_profile(name) for name in dict.fromkeys(names) or ("t4", "full")], rows=rows, say=click.echo
+    )
+    failed = [f"{result.lesson[:2]} {result.profile}" for result in results if result.problems]
+    if failed:
+        raise CourseError(
+            f"Not as it should be: {', '.join(failed)}. The notebooks and the hub's log are in {paths.BUILD / 'rehearsal'}."
+        )
+    click.echo(f"All as it should be: {len(results)} runs in {(time.monotonic() - started) / 60:.0f} minutes.")
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Write nothing; fail if a notebook differs from its source.")
+def notebooks(check: bool) -> None:
+    """Write the notebooks from notebooks/sources."""
+    from course_utils.runner.notebooks import check_all, write_all
+
+    if check:
+        differences = check_all()
+        if differences:
+            raise CourseError("\n".join(differences))
+        click.echo("The notebooks are in step with their sources.")
+    else:
+        for path in write_all():
+            click.echo(path)
+
+
+@main.command("build-pages")
+def build_pages() -> None:
+    """Draw the page images and build the dataset in data/cache."""
+    from course_utils.pages.dataset import build_documents
+
+    build_documents()
+
+
+@main.command("build-standins")
+@click.argument("names", nargs=-1)
+@click.option("--cards-only", is_flag=True, help="Only measure again and rewrite the model cards.")
+def build_standins(names: tuple[str, ...], cards_only: bool) -> None:
+    """Train the stand-in checkpoints again, or those named (three to four hours on two cores in all; goes on where it stopped)."""
+    from course_utils.maintain.standins.build import build
+
+    build(names, cards_only, click.echo)
