@@ -1,9 +1,13 @@
-"""What every test shares: no network, no windows, and one run per lesson for tests that take a `lesson`."""
+"""What every test shares: no network, no windows, the data set drawn once, and each lesson executed once.
+
+A test file `test_lesson_07.py` takes `metrics` (what lesson 07 recorded) and `ran` (its executed notebook and its
+whole metrics.json); `execute` runs a notebook with parameters of one's own. Whoever takes one of these is slow.
+"""
 
 import json
 import os
+import re
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +15,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from course_utils.paths import ROOT  # noqa: E402
+from course_utils.paths import ROOT, SOLUTIONS  # noqa: E402
 from course_utils.runner.notebooks import find_sources  # noqa: E402, after the environment is set
 
-NO_NETWORK = Path(__file__).parent / "no_network"
+ONLY_THIS_MACHINE = ROOT / "course_utils" / "maintain" / "rehearsal" / "only_this_machine"
+SLOW_FIXTURES = {"dataset", "documents", "execute", "ran"}
+CELL_SECONDS = 30 * 60
 
 
 def pytest_generate_tests(metafunc):
@@ -23,31 +29,79 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("lesson", find_sources(), ids=lambda source: source.stem)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark what is slow, refuse an xfail that would swallow any crash, and put lesson 07 before those that use it."""
+    for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker("slow")
+        if any("raises" not in mark.kwargs for mark in item.iter_markers("xfail")):
+            raise pytest.UsageError(f"{item.nodeid}: xfail needs raises=, or a crash passes for what was expected.")
+    # Lessons 05, 08 and 09 take the vectors that 07 leaves.
+    items.sort(key=lambda item: re.search(r"test_lesson_0[589]|\[0[589]_", item.nodeid) is not None)
+
+
 @pytest.fixture(scope="session")
-def documents():
-    """The whole data set, drawn once (1 to 2 minutes in a fresh clone) for all the tests that look at it."""
-    from course_utils.pages.dataset import build_documents
+def dataset():
+    """The whole data set, drawn once (1 to 2 minutes in a fresh clone): the folder that `load_dataset` takes."""
+    from course_utils.dataset import prepare_dataset
 
-    return build_documents()
+    from course_utils.profiles import load_profile
+
+    return prepare_dataset(load_profile("tiny"))
 
 
 @pytest.fixture(scope="session")
-def execute(documents, tmp_path_factory):
-    """A function that runs a notebook as `papermill in out` does, offline; returns it executed and its metrics.json."""
+def execute(dataset, tmp_path_factory):
+    """A function that runs a notebook as `papermill in out` does, without a network, once per set of parameters.
+
+    It returns the executed notebook and its metrics.json, and fails if the lesson asked for another machine.
+    """
     import papermill
 
-    folder = tmp_path_factory.mktemp("lessons")
+    folder, done = tmp_path_factory.mktemp("lessons"), {}
 
-    def run(path, **parameters):
+    def run(path, parameters):
         # A run with other parameters must not leave its model where the next lesson looks for the whole run's.
-        build = folder / f"build-{path.parent.name}{'-shortened' if parameters else ''}"
+        build = folder / ("-".join([path.stem, path.parent.name, *parameters]) if parameters else "solutions")
+        refused = folder / f"refused-by-{path.stem}.txt"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COURSE_BUILD", str(build))
-            patch.setenv("PYTHONPATH", os.pathsep.join([str(NO_NETWORK), str(ROOT)]))
-            patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+            patch.setenv("REHEARSAL_REFUSED", str(refused))
+            patch.setenv("PYTHONPATH", os.pathsep.join([str(ONLY_THIS_MACHINE), str(ROOT)]))
+            patch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
             notebook = papermill.execute_notebook(
-                str(path), str(folder / "out.ipynb"), parameters=parameters, kernel_name="python3", cwd=str(folder)
+                str(path),
+                str(folder / "out.ipynb"),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(folder),
+                execution_timeout=CELL_SECONDS,
             )
+        assert not refused.exists(), f"asked for another machine: {refused.read_text(encoding='utf-8')}"
         return notebook, json.loads((build / path.stem / "metrics.json").read_text(encoding="utf-8"))
 
-    return run
+    def once(path, **parameters):
+        key = (path, *sorted(parameters.items()))
+        if key not in done:
+            try:
+                done[key] = run(path, parameters)
+            except Exception as error:  # a lesson that fails is not tried again by its next test
+                done[key] = error
+        if isinstance(done[key], Exception):
+            raise done[key]
+        return done[key]
+
+    return once
+
+
+@pytest.fixture
+def ran(request, execute):
+    """The solution of the lesson that the test file is named after: its executed notebook, its metrics.json."""
+    number = request.module.__name__.removeprefix("test_lesson_")
+    return execute(next(SOLUTIONS.glob(f"{number}_*.ipynb")))
+
+
+@pytest.fixture
+def metrics(ran):
+    return ran[1]["metrics"]
