@@ -5,9 +5,7 @@ import re
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
-from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -15,63 +13,49 @@ from packaging.version import Version
 from course_utils.paths import ROOT, SOURCES
 
 PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*( ; \S.*)?")
-LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
+LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+PINS = [Requirement(line) for line in LINES]
 
 
-def name_of(requirement: Requirement) -> str:
+def name_of(requirement):
     return canonicalize_name(requirement.name)
 
 
-def applies(requirement: Requirement, extra: str = "") -> bool:
+def applies(requirement, extra=""):
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-PINS = [Requirement(line) for line in LINES]
-PINS_HERE = {name_of(pin): pin for pin in PINS if applies(pin)}
+DIRECT = {name_of(requirement): requirement for requirement in map(Requirement, PROJECT["dependencies"])}
+PINS_HERE = {name_of(pin): pin.specifier for pin in PINS if applies(pin)}
 
 
-def needed_here() -> dict[str, str]:
-    """Every package that the direct dependencies bring on this machine, each with one that asks for it."""
-    found, queue = {}, [(requirement, "pyproject.toml") for requirement in DIRECT]
-    seen = set()
+def needed_here():
+    """Every package that the direct dependencies bring on this machine."""
+    seen, queue = set(), list(DIRECT.values())
     while queue:
-        requirement, asker = queue.pop()
+        requirement = queue.pop()
         name = name_of(requirement)
-        found.setdefault(name, asker)
-        for extra in ["", *requirement.extras]:
-            if (name, extra) in seen:
-                continue
+        for extra in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
             seen.add((name, extra))
-            for text in distribution(name).requires or []:
-                asked = Requirement(text)
-                if applies(asked, extra):
-                    queue.append((asked, name))
-    return found
+            asked = map(Requirement, distribution(name).requires or [])
+            queue += [requirement for requirement in asked if applies(requirement, extra)]
+    return {name for name, _ in seen}
 
 
-def imported_modules(path: Path) -> set[str]:
+def imported_modules(path):
     """Top-level names of all that a Python file imports, inside functions too."""
-    modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            modules |= {alias.name.split(".")[0] for alias in node.names}
+            yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules.add(node.module.split(".")[0])
-    return modules
+            yield node.module.split(".")[0]
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_a_line_of_the_lock_is_one_pin_without_address(line):
-    assert PIN.fullmatch(line)
-
-
-def test_the_lock_is_sorted_and_pins_each_package_once_per_platform():
+def test_the_lock_has_pins_only_sorted_one_per_package_and_platform():
+    assert [line for line in LINES if not PIN.fullmatch(line)] == []
     names = [name_of(pin) for pin in PINS]
     assert names == sorted(names)
-    unmarked = {name_of(pin) for pin in PINS if pin.marker is None}
-    assert [name for name in names if names.count(name) > 1 and name in unmarked] == []
     assert len(PINS_HERE) == sum(applies(pin) for pin in PINS)
 
 
@@ -81,40 +65,37 @@ def test_packages_for_one_platform_carry_a_marker():
             assert pin.marker and re.search("sys_platform|platform_system|os_name", str(pin.marker)), pin.name
 
 
-@pytest.mark.parametrize("requirement", DIRECT, ids=str)
-def test_a_direct_dependency_is_open_ended_and_pinned_by_the_lock(requirement):
-    assert {specifier.operator for specifier in requirement.specifier} <= {">="}
-    pin = PINS_HERE[name_of(requirement)]
-    assert requirement.specifier.contains(str(pin.specifier).removeprefix("=="))
+def test_direct_dependencies_are_open_ended_and_pinned_by_the_lock():
+    for name, requirement in DIRECT.items():
+        assert {specifier.operator for specifier in requirement.specifier} <= {">="}, name
+        assert requirement.specifier.contains(str(PINS_HERE[name]).removeprefix("==")), name
 
 
-def test_everything_that_the_dependencies_bring_is_pinned():
-    assert {name: asker for name, asker in needed_here().items() if name not in PINS_HERE} == {}
+def test_the_lock_pins_all_that_this_machine_needs():
+    assert needed_here() - PINS_HERE.keys() == set()
 
 
 def test_this_environment_has_the_pinned_versions():
     wrong = {}
     for name, pin in PINS_HERE.items():
         try:
-            if not pin.specifier.contains(Version(version(name)), prereleases=True):
-                wrong[name] = f"{version(name)} instead of {pin.specifier}"
+            if not pin.contains(Version(version(name)), prereleases=True):
+                wrong[name] = f"{version(name)} instead of {pin}"
         except PackageNotFoundError:
             # The CPU build of torch asks for no CUDA packages; then nobody misses them.
             if name in needed_here() or Version(version("torch")).local is None:
-                wrong[name] = f"missing instead of {pin.specifier}"
+                wrong[name] = f"missing instead of {pin}"
     assert wrong == {}
 
 
 def test_every_import_is_a_direct_dependency():
     files = [*(ROOT / "course_utils").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *SOURCES.glob("*.py")]
-    own = {"course_utils", *(path.stem for path in files if path.is_relative_to(ROOT / "tests"))}
-    direct = {name_of(requirement) for requirement in DIRECT}
+    own = {"course_utils", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     distributions = packages_distributions()
     undeclared = {}
     for path in files:
-        for module in imported_modules(path) - own - sys.stdlib_module_names:
-            providers = {canonicalize_name(name) for name in distributions.get(module, [])}
-            if not providers & direct:
+        for module in set(imported_modules(path)) - own - sys.stdlib_module_names:
+            if not {canonicalize_name(name) for name in distributions.get(module, [])} & DIRECT.keys():
                 undeclared.setdefault(module, []).append(str(path.relative_to(ROOT)))
     assert undeclared == {}
 
@@ -123,7 +104,3 @@ def test_conda_takes_the_same_python_and_the_same_lock():
     lines = [line.strip() for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()]
     assert {"- python=3.11", "- pip", "- -r requirements.lock", "- -e ."} <= set(lines)
     assert PROJECT["requires-python"] == ">=3.11"
-
-
-def test_the_console_script_is_the_module_s_main():
-    assert PROJECT["scripts"] == {"course": "course_utils.runner.cli:main"}
