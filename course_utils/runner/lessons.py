@@ -1,4 +1,4 @@
-"""Finding lessons and reading their parameters."""
+"""Finding lessons, and reading what their first cells and their parameters say."""
 
 import ast
 import hashlib
@@ -11,10 +11,45 @@ from typing import Any
 from course_utils.errors import CourseError
 
 FILE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
+HOURS = {"s": 1 / 60, "min": 1, "h": 60}  # minutes in each unit
 
 
 class UsageError(CourseError):
     """A command that asks for something that is not there."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A lesson's first cell: `minutes` and `memory` (GB; of the GPU where the profile has one) by name of profile."""
+
+    title: str
+    goal: str
+    minutes: dict[str, float]
+    memory: dict[str, float]
+
+
+def read_header(text: str) -> Header:
+    """What a first cell says; "" or no entries for what it does not say."""
+
+    def values(name: str, units: str) -> list[tuple[str, str, str]]:
+        line = re.search(rf"^\*\*{name}\*\*(.*)$", text, re.MULTILINE)
+        return re.findall(rf"\b(\w+) (?:about )?([\d.]+) ({units})\b", line[1]) if line else []
+
+    title, goal = re.search(r"^# +(.+)", text), re.search(r"^- +(.+)", text, re.MULTILINE)
+    return Header(
+        title=title[1].strip() if title else "",
+        goal=goal[1].strip() if goal else "",
+        minutes={profile: float(number) * HOURS[unit] for profile, number, unit in values("Time", "s|min|h")},
+        memory={profile: float(number) for profile, number, _ in values("Memory", "GB")},
+    )
+
+
+def format_minutes(value: float | None) -> str:
+    """`30 s`, `5 min`, `2.5 min`, `3 h`; a dash for nothing."""
+    if value is None:
+        return "–"
+    number, unit = (value * 60, "s") if value < 1 else (value / 60, "h") if value >= 120 else (value, "min")
+    return f"{number:.0f} {unit}" if unit == "s" or number >= 10 else f"{round(number, 1):g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -31,61 +66,36 @@ class Lesson:
     def number(self) -> str:
         return self.name[:2]
 
-    def cells(self) -> list[dict[str, Any]]:
-        """The notebook's cells, each source as one string. Raises CourseError for a file that is no notebook."""
+    def cells(self) -> list[tuple[str, str]]:
+        """Kind and source of each cell. Raises CourseError for a file that is no notebook."""
         try:
             cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-            return [{**cell, "source": "".join(cell["source"])} for cell in cells]
+            return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CourseError(
                 f"{self.path} cannot be read as a notebook: write it again with `course notebooks`."
             ) from error
 
-    def title(self) -> str:
-        """The heading of the first cell, for example `07 · Finetune a visual document retriever`."""
-        heading = re.match(r"#\s+(.+)", next((cell["source"] for cell in self.cells()), ""))
-        return heading.group(1).strip() if heading else self.name.replace("_", " ")
-
-    def minutes(self, profile: str) -> float | None:
-        """The minutes that the first cell gives for a profile; None where it gives none."""
-        line = re.search(r"^\*\*Time\*\*(.*)$", next((cell["source"] for cell in self.cells()), ""), re.MULTILINE)
-        found = re.search(rf"\b{profile}\b (?:about )?([\d.]+) (min|h)", line[1]) if line else None
-        return float(found[1]) * (60 if found[2] == "h" else 1) if found else None
+    def header(self) -> Header:
+        """What the first cell says."""
+        return read_header(next((source for _, source in self.cells()), ""))
 
     def parameters(self) -> dict[str, Any]:
-        """Names and default values in the cell tagged `parameters`."""
-        for cell in self.cells():
-            if "parameters" in cell.get("metadata", {}).get("tags", []):
-                return _assignments(cell["source"])
-        return {}
+        """Names and default values in the cell tagged `parameters`; None for a value that is no literal."""
+        import papermill
+
+        self.cells()  # says what to do about a damaged file
+        found = papermill.inspect_notebook(escaped(self.path))
+        return {name: _literal(parameter["default"]) for name, parameter in found.items()}
 
     def fingerprint(self) -> str:
         """SHA-256 over what the cells say; outputs and execution counts do not count."""
-        content = [[cell["cell_type"], cell["source"]] for cell in self.cells()]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.cells()).encode()).hexdigest()
 
 
-def _assignments(source: str) -> dict[str, Any]:
-    """Names assigned in `source` with their values, None for a value that is no literal."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError as error:
-        raise CourseError(f"The parameters cell is not Python at line {error.lineno}: {error.text!r}.") from error
-    found = {}
-    for node in body:
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name):
-                try:
-                    found[target.id] = ast.literal_eval(node.value)
-                except ValueError:
-                    found[target.id] = None
-    return found
+def escaped(path: Path) -> str:
+    """The path for papermill, which would fill in what stands in braces."""
+    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
 
 
 def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list[Lesson]:
@@ -93,10 +103,7 @@ def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list
 
     Raises UsageError naming the lessons there are when one of them is not there.
     """
-    lessons = sorted(
-        (Lesson(path) for path in Path(folder).glob("*.ipynb") if FILE_NAME.fullmatch(path.name)),
-        key=lambda lesson: lesson.name,
-    )
+    lessons = [Lesson(path) for path in sorted(Path(folder).glob("*.ipynb")) if FILE_NAME.fullmatch(path.name)]
     if not lessons:
         raise CourseError(f"There are no lessons in {folder}: write them with `course notebooks`.")
     chosen = set()
@@ -106,7 +113,7 @@ def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list
             there_are = ", ".join(lesson.number for lesson in lessons)
             raise UsageError(f"There is no lesson {word}; there are {there_are}.")
         chosen |= matches
-    return [lesson for lesson in lessons if lesson.name in chosen] if wanted else lessons
+    return [lesson for lesson in lessons if lesson.name in chosen or not wanted]
 
 
 def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -114,14 +121,14 @@ def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[
 
     Raises UsageError for a name that the lesson does not have or a value of another type.
     """
-    known = lesson.parameters()
+    known = lesson.parameters() if pairs else {}
     values = {}
     for name, text in pairs:
+        if name == "PROFILE":
+            raise UsageError("Choose the profile with --profile, for example `--profile t4`, instead of `-p PROFILE`.")
         if name not in known:
             there_are = ", ".join(known) or "none"
             raise UsageError(f"Lesson {lesson.number} has no parameter {name}; its parameters are: {there_are}.")
-        if name == "PROFILE":
-            raise UsageError("Choose the profile with --profile, for example `--profile t4`, instead of `-p PROFILE`.")
         values[name] = _parse_value(name, text, known[name])
     return values
 
@@ -129,10 +136,7 @@ def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[
 def _parse_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, str):
         return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        value = text
+    value = _literal({"true": "True", "false": "False"}.get(text.lower(), text), otherwise=text)
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if default is not None and type(value) is not type(default):
@@ -141,3 +145,10 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
             f"give a value of type {type(default).__name__}."
         )
     return value
+
+
+def _literal(text: str, otherwise: Any = None) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return otherwise

@@ -1,92 +1,79 @@
-"""The checks of `course check`: what this machine has, what a profile needs, and the command that mends it."""
+"""The checks of `course check`: what this machine has, what a profile needs, and the command that fixes it."""
 
 import json
 import os
 import shutil
-import sys
+import statistics
 import threading
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from course_utils import paths
-from course_utils.checkpoints import HASHES, checkpoint
+import psutil
+
+from course_utils import checkpoints, finetuned, machine, paths
 from course_utils.errors import CourseError
-from course_utils.machine import cores, memory_gb
-from course_utils.profiles import Profile, find_profile
-from course_utils.runner.downloads import Download, cache_folder, downloads
-from course_utils.runner.lessons import find_lessons
+from course_utils.profiles import PROFILES, Profile, find_profile
+from course_utils.runner.downloads import cache_folder, downloads
+from course_utils.runner.lessons import find_lessons, format_minutes
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HUB_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a profile needs, in GB (10^9 bytes); the figures of `t4` and `full` are estimates."""
-
-    disk: float
-    memory: float
-    gpu: float = 0.0
-
-
-NEEDS = {"tiny": Needs(1, 8), "t4": Needs(30, 16, 16), "full": Needs(60, 64, 80)}
 SLACK = 0.9  # a machine sold with 8 GB reports a little less
+DISK = 1.0  # GB that `tiny` writes: the drawn pages and the results
 LINE = 100e6  # bits a second
-LEAST_MEMORY = 4.0  # the hungriest lesson in `tiny`
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the check: OK, WARN (lessons run, but) or FAIL (they will not), and what mends it."""
+    """One line of the check: OK, WARN (lessons run, but) or FAIL (they will not), and how to fix it."""
 
     status: str
     name: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         line = f"{self.status:<4}  {self.name:<11}  {self.text}"
-        return f"{line}\n{'':19}→ {self.mend}" if self.mend else line
+        return f"{line}\n{'':19}→ {self.fix}" if self.fix else line
 
 
-def check_setup(profile: str = "tiny") -> list[Finding]:
-    """Every check, in the order to mend them. No check raises, and none waits for a network for long."""
+@dataclass(frozen=True)
+class Setup:
+    """All findings, in the order to fix them, and `fits`: the profiles whose GPU is here, the smallest first."""
+
+    findings: list[Finding]
+    fits: list[str]
+
+    def count(self, status: str) -> int:
+        return sum(finding.status == status for finding in self.findings)
+
+    def __str__(self) -> str:
+        summary = f"Ready; read what says WARN ({self.count(WARN)})." if self.count(WARN) else "Ready."
+        if self.count(FAIL):
+            summary = f"Not ready: fix what says FAIL ({self.count(FAIL)}), from the top."
+        return "\n".join([*map(str, self.findings), summary])
+
+
+def check_setup(profile: str = "tiny") -> Setup:
+    """Check this machine for a profile. A check that breaks is a finding; none waits for a network for long.
+
+    Raises CourseError for a profile that is not there.
+    """
     values = find_profile(profile)
-    checks = {
-        "Python": _python,
-        "packages": _packages,
-        "disk": _disk,
-        "memory": _memory,
-        "cores": _cores,
-        "device": _device,
-        "checkpoints": _checkpoints,
-        "results": _results,
-        "pages": _pages,
-        "hub": _hub,
-        "profile": _profile,
-    }
-    if values.network:
-        found = cache(lambda: downloads(values, ask=_online()))  # asked once, for all three
-        more = {"download": _download, "room": _room, "minutes": _minutes}
-        checks |= {name: lambda profile, check=check: check(profile, found()) for name, check in more.items()}
-    return [_guarded(name, check, values) for name, check in checks.items()]
+    checks = [_packages, _disk, _memory, _cores, _device, _checkpoints, _results, _pages]
+    checks += [_hub, _download, _minutes] if values.network else []
+    return Setup([_guarded(check, values) for check in (*checks, _profile)], fitting_profiles())
 
 
-def summary(findings: list[Finding]) -> str:
-    """One sentence on all the findings."""
-    fails, warns = (sum(finding.status == status for finding in findings) for status in (FAIL, WARN))
-    if fails:
-        return f"Not ready: mend what says FAIL ({fails}), from the top."
-    return "Ready." if not warns else f"Ready; read what says WARN ({warns})."
-
-
-def recommended_profile(gpu_gb: float | None = None) -> str:
-    """The largest profile whose GPU is here; gpu_gb: memory of the GPU, by default this machine's."""
+def fitting_profiles(gpu_gb: float | None = None) -> list[str]:
+    """Profiles that fit a GPU of `gpu_gb` (by default this machine's), the smallest first."""
     gpu_gb = gpu()[1] if gpu_gb is None else gpu_gb
-    return next((name for name in ("full", "t4") if gpu_gb >= SLACK * NEEDS[name].gpu), "tiny")
+    return [
+        name for name, p in PROFILES.items() if not p.network or gpu_gb >= SLACK * max(_lesson_memory(name).values())
+    ]
 
 
 def gpu() -> tuple[str, float]:
@@ -95,24 +82,24 @@ def gpu() -> tuple[str, float]:
 
     if not torch.cuda.is_available():
         return "", 0.0
-    return torch.cuda.get_device_name(0), round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1)
+    return torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory / 1e9
 
 
 def hub_answers(seconds: float = HUB_SECONDS) -> bool:
     """Whether the Hugging Face Hub answers within `seconds`. Never raises; a lookup that hangs is left behind."""
-    from huggingface_hub import constants
-
     answers = threading.Event()
-    threading.Thread(target=_ask, args=(constants.ENDPOINT, seconds, answers), daemon=True).start()
+    threading.Thread(target=_ask, args=(seconds, answers), daemon=True).start()
     return answers.wait(seconds)
 
 
-def _ask(address: str, seconds: float, answers: threading.Event) -> None:
+def _ask(seconds: float, answers: threading.Event) -> None:
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
+    from huggingface_hub import constants
+
     try:
-        urlopen(Request(address, method="HEAD"), timeout=seconds).close()
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=seconds).close()
     except HTTPError:
         pass  # an answer, too
     except (OSError, ValueError):
@@ -120,12 +107,19 @@ def _ask(address: str, seconds: float, answers: threading.Event) -> None:
     answers.set()
 
 
-def _guarded(name: str, check: Callable[[Profile], tuple[str, ...]], profile: Profile) -> Finding:
+def _guarded(check: Callable[[Profile], tuple[str, ...]], profile: Profile) -> Finding:
+    name = check.__name__.strip("_")
     try:
-        status, text, *mend = check(profile)
+        status, text, *fix = check(profile)
     except Exception as error:  # a broken installation can raise anything; the other lines still help
-        status, text, mend = FAIL, f"could not be checked ({type(error).__name__}: {error})"[:200], [_install()]
-    return Finding(status, name, text, *mend)
+        status, text, fix = FAIL, f"could not be checked ({type(error).__name__}: {error})"[:200], [_install()]
+    return Finding(status, name, text, *fix)
+
+
+def _lesson_memory(profile: str) -> dict[str, float]:
+    """GB by lesson number, as the first cells say."""
+    found = {lesson.number: lesson.header().memory for lesson in find_lessons(paths.NOTEBOOKS)}
+    return {number: memory[profile] for number, memory in found.items() if profile in memory}
 
 
 def _install() -> str:
@@ -137,23 +131,16 @@ def _install() -> str:
     return f"python -m pip install {'-c' if without_cuda else '-r'} requirements.lock -e .  (in the course's folder)"
 
 
-def _python(profile: Profile) -> tuple[str, ...]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
-        return FAIL, f"{found}, the course needs 3.11 or newer", "make course PYTHON=/path/to/python3.11"
-    return OK, found
-
-
 def _packages(profile: Profile) -> tuple[str, ...]:
-    import tomllib
-
     from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
 
-    pins = [Requirement(line) for line in (paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()]
+    def requirements(lines: list[str]) -> list[Requirement]:
+        found = [Requirement(line) for line in lines]
+        return [one for one in found if one.marker is None or one.marker.evaluate()]
+
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
-    pins = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
+    direct = {one.name for one in requirements(project["dependencies"])}
+    pins = requirements((paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
     missing, other = [], []
     for pin in pins:
         try:
@@ -165,27 +152,21 @@ def _packages(profile: Profile) -> tuple[str, ...]:
             other.append(f"{pin.name} {found} instead of {str(pin.specifier).removeprefix('==')}")
     if "torch" not in missing and "+" in version("torch"):  # a build without CUDA asks for none of its packages
         missing = [name for name in missing if not name.startswith(("nvidia-", "cuda-", "triton"))]
-    if missing or other:
-        status = FAIL if direct & set(missing) else WARN
-        return status, _some([f"{name} is missing" for name in missing] + other), _install()
+    faults = [f"{name} is missing" for name in missing] + other
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        return FAIL if direct & set(missing) else WARN, ", ".join(faults[:3]) + more, _install()
     return OK, f"{len(pins)} as pinned in requirements.lock"
-
-
-def _some(texts: list[str], count: int = 3) -> str:
-    more = len(texts) - count
-    return ", ".join(texts[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def _disk(profile: Profile) -> tuple[str, ...]:
     folders = [_existing(folder) for folder in (paths.CACHE, paths.BUILD)]
     closed = next((folder for folder in folders if not os.access(folder, os.W_OK)), None)
     if closed:
-        return FAIL, f"{closed} cannot be written", f"chmod u+w {closed}, or set COURSE_BUILD to another folder"
+        return FAIL, f"{closed} cannot be written", "set COURSE_BUILD to a folder that can be written"
     free = min(shutil.disk_usage(folder).free for folder in folders) / 1e9
-    needed = NEEDS[profile.name].disk
-    if free < needed:
-        return FAIL, f"{free:.1f} GB free, {profile.name} needs {needed:.0f} GB", "course clean"
-    return OK, f"{free:.0f} GB free, {profile.name} needs {needed:.0f} GB"
+    text = f"{free:.1f} GB free, pages and results need {DISK:.0f} GB"
+    return (FAIL, text, "make room, for example with: course clean") if free < DISK else (OK, text)
 
 
 def _existing(folder: Path) -> Path:
@@ -194,66 +175,49 @@ def _existing(folder: Path) -> Path:
 
 
 def _memory(profile: Profile) -> tuple[str, ...]:
-    import psutil
-
-    total, free = memory_gb(), psutil.virtual_memory().available / 1e9
-    needed = NEEDS[profile.name].memory
-    text = f"{total:.1f} GB, {free:.1f} GB of it free; {profile.name} needs {needed:.0f} GB"
-    close = "shut down other notebooks (Kernel, Shut Down All Kernels) and close other programs"
-    if 0 < total < SLACK * LEAST_MEMORY:
+    total, free = machine.memory_gb(), psutil.virtual_memory().available / 1e9
+    text = f"{total:.1f} GB, {free:.1f} GB of it free"
+    if profile.network or not total:  # what the lessons say is the GPU's memory
+        return OK, text
+    needs = _lesson_memory(profile.name)
+    text += f"; lessons need up to {max(needs.values()):g} GB"
+    if total < SLACK * statistics.median(needs.values()):
         return FAIL, text, "use a machine or a container with more memory"
-    if 0 < total < SLACK * needed or free < LEAST_MEMORY:
-        return WARN, text, close
+    if total < SLACK * max(needs.values()):
+        return WARN, text, f"leave out lesson {', '.join(n for n, gb in needs.items() if total < SLACK * gb)}"
+    if free < SLACK * statistics.median(needs.values()):
+        return WARN, text, "shut down other notebooks (Kernel, Shut Down All Kernels) and close other programs"
     return OK, text
 
 
 def _cores(profile: Profile) -> tuple[str, ...]:
-    if cores() < 2:
+    if machine.cores() < 2:
         return WARN, "1 core, lessons are timed on two", "expect twice the minutes, or give the container two CPUs"
-    return OK, f"{cores()}"
+    return OK, f"{machine.cores()}"
 
 
 def _device(profile: Profile) -> tuple[str, ...]:
     name, memory = gpu()
-    needed = NEEDS[profile.name].gpu
     found = f"{name}, {memory:.0f} GB" if name else "CPU"
-    if not needed:
-        return OK, f"{found}; {profile.name} needs no GPU"
-    if not name:
-        return (
-            FAIL,
-            f"no GPU that torch can use; {profile.name} needs one with {needed:.0f} GB",
-            "course run --profile tiny",
-        )
-    if memory < SLACK * needed:
-        return (
-            WARN,
-            f"{found}; {profile.name} was planned for {needed:.0f} GB",
-            f"course run --profile {recommended_profile(memory)}",
-        )
-    return OK, found
+    if profile.name in fitting_profiles(memory):
+        return OK, found
+    needs = f"{found}; {profile.name} was planned for {profile.hardware}"
+    return WARN if name else FAIL, needs, f"course run --profile {fitting_profiles(memory)[-1]}"
 
 
 def _checkpoints(profile: Profile) -> tuple[str, ...]:
-    mend = "git checkout data/models"
-    try:
-        names = list(json.loads((paths.MODELS / HASHES).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return FAIL, f"data/models/{HASHES} is missing or damaged", mend
+    names = json.loads((paths.MODELS / checkpoints.HASHES).read_text(encoding="utf-8"))
     for name in names:
         try:
-            checkpoint(name)
-        except CourseError:
-            return FAIL, f"data/models/{name} is not as the course ships it", mend
+            checkpoints.checkpoint(name)
+        except CourseError as error:
+            return FAIL, str(error), "git checkout data/models"
     return OK, f"{len(names)} stand-ins, every file as the course ships it (SHA-256)"
 
 
 def _results(profile: Profile) -> tuple[str, ...]:
-    from course_utils import finetuned
-
     try:
         label = finetuned.finetuned("tiny").label
-        finetuned.seeds()
     except CourseError as error:
         return FAIL, str(error), "git checkout data/precomputed"
     return OK, "lesson 07's embeddings: " + (f"{label}, until you run it" if label else "your own, in build/")
@@ -275,46 +239,33 @@ def _hub(profile: Profile) -> tuple[str, ...]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        text, mend = "the Hugging Face Hub was not asked, since HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
-    elif hub_answers():
-        return OK, "the Hugging Face Hub answers"
-    else:
-        text, mend = "the Hugging Face Hub does not answer", "check the connection"
-    if not profile.network:
-        return OK, f"{text}; {profile.name} needs no network"
-    return WARN, text, f"{mend}, or: course run --profile tiny"
+        return WARN, "the Hugging Face Hub was not asked, since HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
+    if not hub_answers():
+        return WARN, "the Hugging Face Hub does not answer", "check the connection, or: course run --profile tiny"
+    return OK, "the Hugging Face Hub answers"
 
 
-def _download(profile: Profile, found: list[Download]) -> tuple[str, ...]:
-    left, size = (sum(getattr(one, name) for one in found) / 1e9 for name in ("left", "size"))
-    return OK, "\n".join([f"{left:.1f} GB to fetch, of {size:.1f} GB", *(f"{'':19}{one}" for one in found)])
-
-
-def _room(profile: Profile, found: list[Download]) -> tuple[str, ...]:
+def _download(profile: Profile) -> tuple[str, ...]:
+    found = downloads(profile)
     unpacked = next(one for one in found if one.name == profile.dataset)
-    needed = (sum(one.left for one in found) + (unpacked.size if unpacked.left else 0)) / 1e9
-    free = shutil.disk_usage(_existing(cache_folder())).free / 1e9
-    place = str(cache_folder()).replace(str(Path.home()), "~")
-    text = f"{needed:.1f} GB to be written to {place} (computed: what is to fetch, and the data once more, unpacked); {free:.1f} GB free"
-    if free < needed:
-        return FAIL, text, "make room, or set HF_HOME to a folder on a larger disk"
-    return OK, text
-
-
-def _minutes(profile: Profile, found: list[Download]) -> tuple[str, ...]:
     left = sum(one.left for one in found)
-    lessons = {lesson.number: lesson.minutes(profile.name) for lesson in find_lessons(paths.NOTEBOOKS)}
-    known = [f"{number}: {minutes:g}" for number, minutes in lessons.items() if minutes]
-    fetching = f"about {left * 8 / LINE / 60:.0f} to fetch at {LINE / 1e6:.0f} Mbit/s (computed)"
-    return OK, f"{fetching}; of the lessons (estimates, neither measured here nor published) {', '.join(known)}"
+    needed = left + (unpacked.size if unpacked.left else 0)
+    free = shutil.disk_usage(_existing(cache_folder())).free
+    lines = [
+        f"{left / 1e9:.1f} GB to fetch, about {left * 8 / LINE / 60:.0f} minutes at {LINE / 1e6:.0f} Mbit/s",
+        *map(str, found),
+        f"{needed / 1e9:.1f} GB to be written (the data once more, unpacked), {free / 1e9:.1f} GB free in {cache_folder()}",
+    ]
+    text = f"\n{'':19}".join(lines)
+    return (FAIL, text, "make room, or set HF_HOME to a folder on a larger disk") if free < needed else (OK, text)
 
 
-def _online() -> bool:
-    from huggingface_hub import constants
-
-    return not constants.HF_HUB_OFFLINE and hub_answers()
+def _minutes(profile: Profile) -> tuple[str, ...]:
+    minutes = {lesson.number: lesson.header().minutes.get(profile.name, 0) for lesson in find_lessons(paths.NOTEBOOKS)}
+    each = ", ".join(f"{number}: {format_minutes(value)}" for number, value in minutes.items())
+    return OK, f"{format_minutes(sum(minutes.values()))} for all lessons (estimates, not measured): {each}"
 
 
 def _profile(profile: Profile) -> tuple[str, ...]:
-    name = recommended_profile()
+    name = fitting_profiles()[-1]
     return OK, f"{name} is the one for this machine: {find_profile(name).hardware}"
