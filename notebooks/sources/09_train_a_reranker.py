@@ -285,7 +285,6 @@ for (q, page), pages, asked in zip(own_page.items(), near_pages, near_queries, s
     queries = [train.queries[other] for other in (q, *others)]
     to_query.append({"page": page, "queries": queries, "labels": [1] + [0] * len(others)})
 
-# %%
 first = to_page[0]
 images = [train.image(page) for page in first["pages"]]
 display(plots.gallery(first["query"], images, first["pages"], first["pages"][:1], "mined"))
