@@ -1,6 +1,6 @@
 """Three sets of values for the same cells: `tiny` (two CPU cores), `t4` (16 GB GPU), `full` (80 GB GPU)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from course_utils.errors import CourseError
 from course_utils.machine import device
@@ -8,7 +8,7 @@ from course_utils.machine import device
 
 @dataclass(frozen=True)
 class Profile:
-    """Values only; the calls stay in the notebooks. Pixels are areas, minutes are by lesson number."""
+    """Values only; the calls stay in the notebooks. Pixels are areas."""
 
     name: str
     hardware: str
@@ -37,7 +37,6 @@ class Profile:
     frozen: str  # parameters whose name matches this are not trained
     dimensions: tuple[int, ...]
     evaluations: int  # passes over the dev pages during training
-    minutes: dict[str, float] = field(default_factory=dict)
 
 
 SHORTEST_EDGE = 32 * 32  # the least area of an image, in pixels: one token
@@ -75,7 +74,6 @@ PROFILES = {
             frozen=r"\bvisual\.",
             dimensions=(192, 128, 64, 32, 16),
             evaluations=2,
-            minutes={"00": 1, "01": 1, "02": 1, "03": 2, "04": 1, "05": 5, "06": 6, "07": 5, "08": 2, "09": 7},
         ),
         Profile(
             name="t4",
@@ -105,7 +103,6 @@ PROFILES = {
             frozen="",
             dimensions=PUBLISHED_DIMENSIONS,
             evaluations=1,
-            minutes={"07": 120},
         ),
         Profile(
             name="full",
@@ -135,7 +132,6 @@ PROFILES = {
             frozen="",
             dimensions=PUBLISHED_DIMENSIONS,
             evaluations=5,
-            minutes={"07": 180},
         ),
     )
 }
