@@ -1,4 +1,4 @@
-# make course · make test · make lab. Everything is installed into .venv, once per content of the lock.
+# make course · make test · make test-fast · make lint · make lab. Everything is installed into .venv, once per content of the lock.
 #   ARGS="07 --resume"                   more words for the command that runs
 #   PYTHON=/path/to/python3.11           the Python that .venv is made with
 #   TORCH_INDEX=address-of-a-pip-index   take torch from there; with the CPU index, no CUDA packages
@@ -18,7 +18,7 @@ FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 # As constraints, the pins of CUDA packages matter only to a torch that asks for them.
 REQUIREMENTS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) -c requirements.lock -e .,-r requirements.lock)
 
-.PHONY: course test lab notebooks bench rehearse full-size lock clean distclean
+.PHONY: course test test-fast lint lab notebooks bench rehearse full-size lock clean distclean
 .DEFAULT_GOAL := course
 
 course: $(READY)
@@ -26,6 +26,13 @@ course: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 lab: $(READY)
 	$(BIN)/jupyter-lab $(ARGS) $(FIRST_LESSON)
@@ -58,8 +65,9 @@ lock:
 	build/lock-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		-o requirements.lock pyproject.toml $(ARGS) > build/lock-tools/log
 
+# The same as `course clean`; where nothing is installed, nothing has run.
 clean:
-	rm -rf build data/cache .pytest_cache
+	@test ! -x $(BIN)/course || $(BIN)/course clean
 
 distclean: clean
-	rm -rf .venv *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

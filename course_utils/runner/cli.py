@@ -24,7 +24,7 @@ class CourseGroup(click.Group):
             click.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
             ctx.exit(130 if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise
             click.echo("Error: The disk is full: make room, then give the same command with --resume.", err=True)
             ctx.exit(1)
@@ -46,12 +46,20 @@ def _profile(name: str) -> Any:
         raise UsageError(str(error)) from error
 
 
+def _stop_like_ctrl_c() -> None:
+    """Let a cancelled job or a closed terminal stop a run as Ctrl-C does, except under nohup. Windows has no SIGHUP."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
 @main.command()
 @click.argument("lessons", nargs=-1, metavar="[NN]...")
 @click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
 @click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
-@click.option("--cell-minutes", type=float, help="End a lesson when one of its cells takes longer. [default: no limit]")
+@click.option("--cell-minutes", default=720.0, show_default=True, help="End a lesson when a cell takes longer.")
 @click.option(
     "--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]"
 )
@@ -60,7 +68,7 @@ def run(
     profile: str,
     pairs: tuple[tuple[str, str], ...],
     resume: bool,
-    cell_minutes: float | None,
+    cell_minutes: float,
     solutions: bool,
 ) -> None:
     """Run lessons (all, or those with the numbers NN) and write build/index.html."""
@@ -72,11 +80,7 @@ def run(
     parameters: dict[str, Any] = {}
     for lesson in chosen:
         parameters |= parse_parameters(lesson, pairs)
-
-    for name in ("SIGTERM", "SIGHUP"):  # a cancelled job or a closed terminal stops the run like Ctrl-C; nohup does not
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+    _stop_like_ctrl_c()
     variant = "solutions" if solutions else "learner"
     records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
     click.echo(f"Report: {paths.BUILD / 'index.html'}")
@@ -89,32 +93,34 @@ def run(
 @click.option("--profile", default="tiny", show_default=True, help="The profile to check this machine for.")
 @click.pass_context
 def check(ctx: click.Context, profile: str) -> None:
-    """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says what mends it."""
-    from course_utils.runner.setup_check import FAIL, check_setup, summary
+    """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says how to fix it."""
+    from course_utils.runner import setup_check
 
-    findings = check_setup(_profile(profile).name)
-    click.echo("\n".join([*map(str, findings), summary(findings)]))
-    if any(finding.status == FAIL for finding in findings):
-        ctx.exit(1)
+    setup = setup_check.check_setup(_profile(profile).name)
+    click.echo(setup)
+    ctx.exit(1 if setup.count(setup_check.FAIL) else 0)
 
 
 @main.command("list")
-@click.option("--profile", default="tiny", show_default=True, help="The profile whose minutes and memory to show.")
-def list_lessons(profile: str) -> None:
-    """List the lessons: title, minutes, memory, and how the last run went."""
-    from course_utils.runner.housekeeping import overview
+def list_lessons() -> None:
+    """List the lessons: number, title, and minutes and memory in each profile."""
+    from course_utils.profiles import PROFILES
+    from course_utils.runner.lessons import find_lessons, format_minutes
 
-    click.echo("\n".join(overview(_profile(profile), paths.BUILD)))
+    headers = [lesson.header() for lesson in find_lessons(paths.NOTEBOOKS)]
+    width = max(len(header.title) for header in headers)
+    click.echo(f"{'':<{width}}" + "".join(f"  {name:<14}" for name in PROFILES))
+    for header in headers:
+        needs = [f"{format_minutes(header.minutes.get(name))}, {header.memory.get(name, 0):g} GB" for name in PROFILES]
+        click.echo(f"{header.title:<{width}}" + "".join(f"  {need:<14}" for need in needs))
 
 
 @main.command()
-@click.option("--cache", is_flag=True, help="The drawn pages in data/cache, too (two minutes to draw again).")
-@click.option("--all", "everything", is_flag=True, help="Also what `course build-standins` keeps (hours of training).")
-def clean(cache: bool, everything: bool) -> None:
-    """Remove what runs left in build/, your finetuned model included, and say what it freed."""
-    from course_utils.runner.housekeeping import clean
+def clean() -> None:
+    """Remove what runs left in build/, your finetuned model included, and the drawn pages; say what it freed."""
+    from course_utils.runner.clean import clean
 
-    click.echo("\n".join(clean(paths.BUILD, cache, everything)))
+    click.echo(clean(paths.BUILD, paths.CACHE))
 
 
 @main.command()
@@ -179,10 +185,10 @@ def notebooks(check: bool) -> None:
 
 @main.command("build-pages")
 def build_pages() -> None:
-    """Draw the page images and build the dataset in data/cache."""
-    from course_utils.pages.dataset import build_documents
+    """Draw the page images and write the data set in data/cache."""
+    from course_utils.dataset import prepare_dataset
 
-    build_documents()
+    click.echo(prepare_dataset(_profile("tiny")))
 
 
 @main.command("build-standins")

@@ -66,11 +66,11 @@ class Lesson:
     def number(self) -> str:
         return self.name[:2]
 
-    def cells(self) -> list[tuple[str, str]]:
-        """Kind and source of each cell. Raises CourseError for a file that is no notebook."""
+    def cells(self) -> list[dict[str, Any]]:
+        """The notebook's cells, each source as one string. Raises CourseError for a file that is no notebook."""
         try:
             cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-            return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+            return [{**cell, "source": "".join(cell["source"])} for cell in cells]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CourseError(
                 f"{self.path} cannot be read as a notebook: write it again with `course notebooks`."
@@ -78,7 +78,7 @@ class Lesson:
 
     def header(self) -> Header:
         """What the first cell says."""
-        return read_header(next((source for _, source in self.cells()), ""))
+        return read_header(next((cell["source"] for cell in self.cells()), ""))
 
     def parameters(self) -> dict[str, Any]:
         """Names and default values in the cell tagged `parameters`; None for a value that is no literal."""
@@ -90,7 +90,8 @@ class Lesson:
 
     def fingerprint(self) -> str:
         """SHA-256 over what the cells say; outputs and execution counts do not count."""
-        return hashlib.sha256(json.dumps(self.cells()).encode()).hexdigest()
+        content = [[cell["cell_type"], cell["source"]] for cell in self.cells()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def escaped(path: Path) -> str:

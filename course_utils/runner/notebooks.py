@@ -2,7 +2,8 @@
 
 A solution region in a code cell stands between `# <solution>` and `# </solution>`. The solution notebook
 keeps it; the learner's notebook has one line in its place, `...  # your code`, or what follows `stub:` in
-`# <solution> stub: answer = ...`.
+`# <solution> stub: answer = ...`. The README's table of lessons, between `<!-- lessons -->` and `<!-- /lessons -->`,
+is made from the lessons' first cells.
 """
 
 import re
@@ -15,12 +16,18 @@ from nbformat import NotebookNode
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.paths import NOTEBOOKS
+from course_utils.runner.lessons import format_minutes, read_header
 
 STUB = "...  # your code"
 START = re.compile(r"(?P<indent>\s*)# <solution>(?:\s+stub:\s*(?P<stub>\S.*?))?\s*")
 END = re.compile(r"\s*# </solution>\s*")
 MARKER_LIKE = re.compile(r"</?\s*solution", re.IGNORECASE)
 FILE_NAME = re.compile(r"\d\d_\w+\.py")
+TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
+TABLE_HEAD = (
+    "| # | lesson | you will be able to, among other things | `tiny` | memory | `t4` | `full` |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
 SPACING = ("lines_to_next_cell", "lines_to_end_of_cell_marker")  # jupytext's notes on blank lines in the source
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -96,16 +103,30 @@ def blank_solutions(text: str, where: str = "this cell", code: bool = True) -> s
 
 
 def render_all(folder: Path = NOTEBOOKS) -> dict[Path, str]:
-    """What every generated notebook must hold: its path to its text. Raises CourseError without sources."""
-    texts = {}
+    """What every generated file must hold: its path to its text. Raises CourseError without sources."""
+    texts, rows = {}, []
     for source in find_sources(folder):
         name = f"{source.stem}.ipynb"
         learner, solution = build(source)
         texts[Path(folder) / name] = _text(learner)
         texts[Path(folder) / "solutions" / name] = _text(solution)
+        rows.append(_row(name, learner.cells[0].source))
     if not texts:
         raise CourseError(f"There are no lessons in {Path(folder) / 'sources'}: name one there like 07_finetune.py.")
+    readme = Path(folder).parent / "README.md"
+    if readme.exists():
+        table = "\n".join([*TABLE_HEAD, *rows])
+        texts[readme] = TABLE.sub(lambda found: found[1] + table + "\n" + found[2], readme.read_text(encoding="utf-8"))
     return texts
+
+
+def _row(name: str, first_cell: str) -> str:
+    """A lesson's row in the README's table."""
+    header = read_header(first_cell)
+    number, _, title = header.title.partition(" · ")
+    times = [format_minutes(header.minutes.get(profile)) for profile in ("tiny", "t4", "full")]
+    memory = f"{header.memory['tiny']:g} GB" if "tiny" in header.memory else "–"
+    return f"| {' | '.join([number, f'[{title}](notebooks/{name})', header.goal, times[0], memory, *times[1:]])} |"
 
 
 def write_all(folder: Path = NOTEBOOKS) -> list[Path]:

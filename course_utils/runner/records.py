@@ -1,4 +1,4 @@
-"""What is kept of each run of a lesson, in `build/<lesson>/run.json`."""
+"""What is kept of each run of a lesson: `build/<lesson>/run.json`, beside the lesson's own `metrics.json`."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,28 @@ from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.paths import ROOT
 
-FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged JSON file can raise
+
+
+@cache
+def git_commit() -> str:
+    """Short commit of the course's checkout, with `+ changes` when files differ from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + (" + changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "no commit"
+
+
+@cache
+def machine_text() -> str:
+    """This machine in one line."""
+    return " · ".join(map(str, getattr(machine, "describe", machine.machine)().values()))
 
 
 @dataclass
@@ -33,13 +54,14 @@ class Record:
     expected_minutes: float | None = None
     status: str = RUNNING
     minutes: float | None = None
+    failure: dict[str, str] | None = None
     started: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
     process: list[float] = field(default_factory=lambda: [os.getpid(), psutil.Process().create_time()])
-    versions: dict[str, str] = field(default_factory=lambda: installed_versions())
-    machine: str = field(default_factory=lambda: describe_machine())
-    commit: str = field(default_factory=lambda: git_commit())
-    slowest: list[dict[str, Any]] = field(default_factory=list)
-    failure: dict[str, str] | None = None
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"python": platform.python_version(), **machine.versions()}
+    )
+    machine: str = field(default_factory=lambda: machine_text())
+    commit: str = field(default_factory=git_commit)
 
     def same_run(self, other: "Record") -> bool:
         """Whether `other` would run the same cells with the same settings and packages."""
@@ -56,7 +78,7 @@ def record_path(build: Path, lesson: str) -> Path:
 
 
 def write_record(build: Path, record: Record) -> Path:
-    return atomic_write(record_path(build, record.lesson), json.dumps({"format": FORMAT, **asdict(record)}, indent=2))
+    return atomic_write(record_path(build, record.lesson), json.dumps(asdict(record), indent=2))
 
 
 def read_record(build: Path, lesson: str) -> Record | None:
@@ -66,59 +88,38 @@ def read_record(build: Path, lesson: str) -> Record | None:
     """
     path = record_path(build, lesson)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
-            raise ValueError("another format")
-        record = Record(**content)
-        if not (record.lesson == lesson and isinstance(record.parameters, dict) and isinstance(record.slowest, list)):
-            raise ValueError("not a record of this lesson")
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
         datetime.fromisoformat(record.started)
-        if record.status == RUNNING and not is_running(record):
+        if record.status == RUNNING and not _is_alive(*record.process):
             record.status = INTERRUPTED
         return record
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise CourseError(f"{path} is damaged or from another version of the course, so it does not count.") from error
 
 
-def is_running(record: Record) -> bool:
-    """Whether the process that wrote the record is still alive (and is not another one with its number)."""
-    pid, created = record.process
+def _is_alive(pid: float, created: float) -> bool:
+    """Whether that very process still runs, and not another one with its number."""
     try:
         return abs(psutil.Process(int(pid)).create_time() - created) < 1
     except psutil.Error:
         return False
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the figures."""
-    return {"python": platform.python_version(), **machine.versions()}
-
-
-def describe_machine() -> str:
-    """Processor, cores, memory, GPU and system in one line, without loading torch and without names of hosts."""
-    gpu = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()[:1]
-    parts = [
-        machine.cpu_model(),
-        f"{machine.cores()} cores",
-        f"{machine.memory_gb():.0f} GB memory",
-        *gpu,
-        f"{platform.system()} {platform.machine()}",
-    ]
-    return " · ".join(parts)
-
-
-def git_commit() -> str:
-    """Short commit of the course's checkout, with `+ changes` when files differ from it."""
-    commit = _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-    if not commit:
-        return "no commit"
-    return f"{commit} + changes" if _output("git", "-C", str(ROOT), "status", "--porcelain") else commit
-
-
-def _output(*command: str) -> str:
+def read_metrics(build: Path, record: Record) -> dict[str, Any] | None:
+    """The lesson's `metrics.json` if this very run wrote it, else None."""
+    path = record_path(build, record.lesson).with_name("metrics.json")
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        if path.stat().st_mtime + 1 < datetime.fromisoformat(record.started).timestamp():
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content["metrics"], dict) else None
+    except UNREADABLE:
+        return None
+
+
+def memory_text(metrics: dict[str, Any] | None) -> str:
+    """Peak memory of a lesson's process in GB; "" where it is not known."""
+    mib = (metrics or {}).get("peak_memory_mib")
+    return f"{mib * 2**20 / 1e9:.1f} GB" if mib else ""
