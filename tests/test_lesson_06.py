@@ -1,13 +1,11 @@
-"""Lesson 06 runs offline with papermill: gradient caching is exact, and it holds memory where the plain loss does not."""
+"""Lesson 06: gradient caching is exact, and it holds memory where the plain loss does not."""
 
 import math
 
 import pytest
 import torch
-from executed import assert_every_cell_ran_in_order, functions_of, output_text
+from executed import functions_of
 from torch.nn.functional import cross_entropy, normalize
-
-from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
 NAME = "06_big_batches_in_little_memory"
 
@@ -16,12 +14,6 @@ NAME = "06_big_batches_in_little_memory"
 def functions():
     """The functions that the lesson's notebook defines, by name."""
     return functions_of(NAME, torch=torch, cross_entropy=cross_entropy, normalize=normalize, P=None)
-
-
-@pytest.fixture(scope="session")
-def lesson_06(execute):
-    """The solution of lesson 06, run once in full."""
-    return execute(SOLUTIONS / f"{NAME}.ipynb")
 
 
 class Toy(torch.nn.Module):
@@ -97,7 +89,7 @@ def test_caching_gives_the_gradients_of_the_whole_batch_a_few_rows_at_a_time(fun
     expected.backward()
     loss = functions["cached_step"](pieces, columns, mini_batch_size)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-12) and not loss.requires_grad
-    for one, other in zip(whole.parameters(), pieces.parameters()):
+    for one, other in zip(whole.parameters(), pieces.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, atol=1e-12)
     assert max(pieces.rows) == min(mini_batch_size, 7)
     assert sum(pieces.rows) == 2 * 3 * 7, "every row is embedded twice"
@@ -108,7 +100,7 @@ def test_caching_adds_to_the_gradients_that_are_there(functions, columns):
     functions["cached_step"](model, columns, 2)
     once = [p.grad.clone() for p in model.parameters()]
     functions["cached_step"](model, columns, 2)
-    assert all(torch.allclose(2 * one, p.grad) for one, p in zip(once, model.parameters()))
+    assert all(torch.allclose(2 * one, p.grad) for one, p in zip(once, model.parameters(), strict=True))
 
 
 def test_pieces_by_tokens_are_the_library_s(functions):
@@ -125,45 +117,32 @@ def test_pieces_by_tokens_are_the_library_s(functions):
 # --- the lesson ---
 
 
-def test_lesson_06_runs_every_cell_and_passes_its_own_checks(lesson_06):
-    notebook, found = lesson_06
-    assert_every_cell_ran_in_order(notebook)
-    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") >= 3
-    assert {"similarities", "batch_size", "memory"} <= set(found["figures"])
-    assert found["metrics"]["memory/plain/128"] + 200 < found["metrics"]["memory/with-notebook"] < 8 * 1024
+def test_lesson_06_counts_what_the_notebook_holds_as_well(metrics):
+    assert metrics["memory/plain/128"] + 200 < metrics["memory/with-notebook"] < 8 * 1024
 
 
-def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(lesson_06):
-    metrics = lesson_06[1]["metrics"]
+def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(metrics):
     assert metrics["gradients/difference"] <= 1e-4
     assert metrics["loss/difference"] <= 1e-4
 
 
-def test_lesson_06_caching_holds_memory_where_the_plain_loss_grows(lesson_06):
-    metrics = lesson_06[1]["metrics"]
+def test_lesson_06_caching_holds_memory_where_the_plain_loss_grows(metrics):
     assert metrics["memory/cached/128"] <= 1.5 * metrics["memory/cached/16"]
     assert metrics["memory/plain/128"] >= 3 * metrics["memory/plain/16"]
 
 
-def test_lesson_06_checkpointing_saves_memory_too_and_the_two_go_together(lesson_06):
-    metrics = lesson_06[1]["metrics"]
+def test_lesson_06_checkpointing_saves_memory_too_and_the_two_go_together(metrics):
     assert metrics["memory/cached/128"] < metrics["memory/plain-checkpointing/128"] < metrics["memory/plain/128"]
     assert metrics["memory/cached-checkpointing/128"] < metrics["memory/plain-checkpointing/128"]
 
 
-def test_lesson_06_scores_of_each_batch_size_have_an_interval(lesson_06):
-    metrics = lesson_06[1]["metrics"]
-    for when in ("before", "batch-2", "batch-8", "batch-32"):
-        name = f"ndcg@10/dev/{when}"
-        assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
-    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"], (
-        "the training that the lesson compares did not train"
-    )
+def test_lesson_06_says_that_more_pages_to_pick_from_mean_more_errors(metrics):
+    assert metrics["loss/train/batch-2"] < metrics["loss/train/batch-8"] < metrics["loss/train/batch-32"]
 
 
-def test_lesson_06_for_learners_runs_on_few_rows_with_its_exercises_blank(execute):
-    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=16)
-    assert_every_cell_ran_in_order(notebook)
-    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
-    assert (found["metrics"]["rows"], found["metrics"]["updates"]) == (16, 1)
-    assert found["metrics"]["memory/cached/16"] > 0
+def test_lesson_06_trains_the_models_that_it_compares(metrics):
+    for size in (2, 8, 32):
+        assert metrics[f"ndcg@10/dev/batch-{size}"] != metrics["ndcg@10/dev/before"]
+    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"]
+    gain = metrics["ndcg@10/dev/batch-32"] - metrics["ndcg@10/dev/batch-2"]
+    assert metrics["ndcg@10/dev/gain-of-negatives"] == pytest.approx(gain)

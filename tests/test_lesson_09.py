@@ -1,34 +1,18 @@
-"""Lesson 09 runs offline, its two raw rerankers start as one, and reranking gains what it says."""
+"""Lesson 09: its two raw rerankers start as one, and reranking gains what it says."""
 
 import numpy as np
 import pytest
-from executed import assert_every_cell_ran_in_order, functions_of, output_text
+from executed import functions_of, output_text
 
 from course_utils import evaluation, finetuned, plots
-from course_utils.corpus import build_corpus
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
-from course_utils.paths import NOTEBOOKS, SOLUTIONS
-
-NAME = "09_train_a_reranker"
-SLICES = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-wording")
 
 
 @pytest.fixture(scope="module")
 def defined():
     """The functions that the lesson's notebook defines, by name."""
-    return functions_of(NAME, np=np, evaluation=evaluation)
-
-
-@pytest.fixture(scope="module")
-def lesson_09(execute):
-    """The solution of lesson 09, run once in full."""
-    return execute(SOLUTIONS / f"{NAME}.ipynb")
-
-
-@pytest.fixture(scope="module")
-def metrics(lesson_09):
-    return lesson_09[1]["metrics"]
+    return functions_of("09_train_a_reranker", np=np, evaluation=evaluation)
 
 
 # --- functions of the notebook, and its figures ---
@@ -66,17 +50,8 @@ def test_figures_show_every_depth_and_every_system():
 # --- the lesson ---
 
 
-def test_lesson_09_runs_every_cell_and_passes_its_own_checks(lesson_09):
-    notebook, found = lesson_09
-    assert_every_cell_ran_in_order(notebook)
-    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") == 3
-    assert found["peak_memory_mib"] < 8 * 1024
-    assert {"training", "slices", "reliability", "depth"} == set(found["figures"])
-    assert found["metrics"]["reload/difference"] < 1e-4
-
-
-def test_lesson_09_meets_the_template_that_drops_a_pair_and_mends_it(lesson_09):
-    text = output_text(lesson_09[0])
+def test_lesson_09_meets_the_template_that_drops_a_pair_and_then_gives_it_both_roles(ran):
+    text = output_text(ran[0])
     assert "cannot carry a 'query'/'document' pair" in text
     assert "<|im_start|> system" in text and "<|im_start|> query" in text and "<|im_start|> document" in text
 
@@ -85,49 +60,37 @@ def test_lesson_09_logit_score_and_dense_start_as_one(metrics):
     assert metrics["heads/difference"] < 1e-3
 
 
-def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics, documents):
-    from datasets import load_dataset
-
-    found = finetuned.finetuned("tiny")
-    test = build_corpus(load_dataset("parquet", data_files=documents.test, split="train").with_format(None))
-    after = evaluation.per_query_ndcg(
-        found.queries_after, found.pages_after, found.query_ids, found.page_ids, test.relevant
-    )
+def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics):
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
-    assert 0 < metrics["retriever/sha256/first-48-bits"] < 2**48
-    if metrics["precomputed"] == (found.label == "precomputed"):
-        assert metrics["ndcg@10/retrieved"] == pytest.approx(after.mean(), abs=1e-6)
+    assert metrics["ndcg@10/retrieved"] == pytest.approx(finetuned.seeds()[0]["metrics"]["ndcg@10/after"], abs=0.01)
 
 
 def test_lesson_09_the_gain_is_that_of_the_two_scores_and_below_the_ceiling(metrics):
     assert metrics["recall@20"] >= metrics["ndcg@10/reranked"] > metrics["ndcg@10/reranked/alone"]
     assert metrics["ndcg@10/gain"] == pytest.approx(metrics["ndcg@10/reranked"] - metrics["ndcg@10/retrieved"])
-    assert metrics["ndcg@10/gain/low"] <= metrics["ndcg@10/gain"] <= metrics["ndcg@10/gain/high"]
     assert metrics["queries-won"] + metrics["queries-lost"] <= metrics["queries"]
-    for name in SLICES:
-        for when in ("retrieved", "reranked"):
-            low, mean, high = (metrics[f"ndcg@10/{when}/{name}{end}"] for end in ("/low", "", "/high"))
-            assert 0 <= low <= mean <= high <= 1, name
 
 
-@pytest.mark.xfail(strict=True, reason="the small reranker is no better than a retriever that finds nearly every page")
+def test_lesson_09_retrieval_is_weakest_in_unseen_wordings(metrics):
+    slices = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-wording")
+    scores = {name: metrics[f"ndcg@10/retrieved/{name}"] for name in slices}
+    assert min(scores, key=scores.get) == "unseen-wording"
+    assert all(f"ndcg@10/reranked/{name}/low" in metrics for name in slices)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the small reranker is no better than its retriever")
 def test_lesson_09_gain_is_beyond_the_luck_of_the_queries(metrics):
     assert metrics["ndcg@10/gain/low"] > 0
 
 
 def test_lesson_09_finetuning_teaches_the_ready_reranker_these_queries(metrics):
-    assert (
-        metrics["ndcg@10/dev/ready-finetuned-listwise"] > metrics["ndcg@10/dev/ready"] > metrics["ndcg@10/dev/chance"]
-    )
+    dev = {name: metrics[f"ndcg@10/dev/{name}"] for name in ("ready-finetuned-listwise", "ready", "chance")}
+    assert dev["ready-finetuned-listwise"] > dev["ready"] > dev["chance"]
 
 
 def test_lesson_09_scaling_brings_scores_near_probabilities(metrics):
     assert metrics["calibration-error/scaled-on-dev"] < metrics["calibration-error/as-trained"]
 
 
-def test_lesson_09_for_learners_runs_with_its_exercises_blank(execute):
-    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=8)
-    assert_every_cell_ran_in_order(notebook)
-    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
-    assert found["metrics"]["queries"] == 8
-    assert 0 <= found["metrics"]["ndcg@10/reranked"] <= 1
+def test_lesson_09_reloads_to_the_same_scores(metrics):
+    assert metrics["reload/difference"] < 1e-4
