@@ -1,28 +1,20 @@
-"""Lesson 04 runs offline with papermill, its measures are the library's, and its baselines are in the order they should be."""
+"""Lesson 04: its measures are the library's, and its baselines are in the order they should be."""
 
 import math
 
 import numpy as np
 import pytest
-from executed import assert_every_cell_ran_in_order, functions_of, output_text
+from executed import functions_of
 
 from course_utils import evaluation
-from course_utils.paths import NOTEBOOKS, SOLUTIONS
 
-NAME = "04_measure_retrieval"
 SYSTEMS = ("random", "topic-only", "country-only", "bm25", "minilm-text", "before")
 
 
 @pytest.fixture(scope="module")
 def defined():
     """The functions that the lesson's notebook defines, by name."""
-    return functions_of(NAME, np=np)
-
-
-@pytest.fixture(scope="session")
-def lesson_04(execute):
-    """The solution of lesson 04, run once in full."""
-    return execute(SOLUTIONS / f"{NAME}.ipynb")
+    return functions_of("04_measure_retrieval", np=np)
 
 
 # --- functions of the notebook ---
@@ -73,59 +65,37 @@ def test_the_number_of_queries_grows_with_the_square_of_spread_over_difference(d
     assert needed(0.2, 0.02) == pytest.approx(4 * needed(0.1, 0.02), abs=4)
 
 
-# --- the lesson ---
+# --- what it recorded ---
 
 
-def test_lesson_04_runs_every_cell_and_passes_its_own_checks(lesson_04):
-    notebook, found = lesson_04
-    assert_every_cell_ran_in_order(notebook)
-    assert "✗" not in output_text(notebook) and output_text(notebook).count("✓") >= 3
-    assert {"baselines", "slices", "queries_needed"} <= set(found["figures"])
-    assert (found["metrics"]["queries"], found["metrics"]["pages"]) == (300, 1500)
+def test_it_scores_all_the_test_queries(metrics):
+    assert (metrics["queries"], metrics["pages"]) == (300, 1500)
 
 
-def test_lesson_04_measures_what_the_library_measures(lesson_04):
-    assert lesson_04[1]["metrics"]["library/difference"] <= 1e-6
+def test_it_measures_what_the_library_and_the_referee_measure(metrics):
+    assert metrics["library/difference"] <= 1e-6
+    assert metrics["referee/difference"] <= 1e-6
 
 
-def test_lesson_04_gives_every_system_an_interval(lesson_04):
-    metrics = lesson_04[1]["metrics"]
-    for system in SYSTEMS:
-        name = f"ndcg@10/{system}"
-        assert 0 <= metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"] <= 1, name
-
-
-def test_lesson_04_base_model_and_baselines_are_far_from_chance(lesson_04):
-    metrics = lesson_04[1]["metrics"]
+def test_base_model_and_baselines_are_in_their_order(metrics):
     score = {system: metrics[f"ndcg@10/{system}"] for system in SYSTEMS}
-    assert score["random"] < 0.01 < score["topic-only"] < score["country-only"] < 1
-    assert min(score["bm25"], score["minilm-text"], score["before"]) > 10 * score["random"]
-    assert score["before"] >= 0.40
+    assert score["random"] < 0.01 < score["topic-only"] < score["country-only"]
+    assert min(score["bm25"], score["minilm-text"]) > score["country-only"]
+    assert metrics["ndcg@10/before/low"] > 0.85
 
 
-def test_lesson_04_text_baselines_are_blind_on_scans_and_the_page_model_is_not(lesson_04):
-    metrics = lesson_04[1]["metrics"]
+def test_text_baselines_are_blind_on_scans_and_the_page_model_is_not(metrics):
     for system in ("bm25", "minilm-text"):
         assert metrics[f"ndcg@10/{system}/scan"] == 0 < metrics[f"ndcg@10/{system}/text"]
-    assert metrics["ndcg@10/before/scan/low"] > metrics["ndcg@10/random"]
-    assert metrics["ndcg@10/before-over-bm25/scan/low"] > 0
+    assert metrics["ndcg@10/before-over-bm25/scan/low"] > 0.5
     assert metrics["ndcg@10/bm25/text-named"] > metrics["ndcg@10/bm25/text-unnamed"]
 
 
-def test_lesson_04_number_of_queries_has_the_power_that_it_says(lesson_04):
-    metrics = lesson_04[1]["metrics"]
+def test_the_number_of_queries_has_the_power_that_it_says(metrics):
     assert metrics["queries-needed/relatives"] > 0
     assert 0.7 <= metrics["power"] <= 0.9
 
 
-def test_lesson_04_a_copied_page_punishes_a_perfect_model_until_it_is_merged(lesson_04):
-    metrics = lesson_04[1]["metrics"]
+def test_a_copied_page_punishes_a_perfect_model_until_it_is_merged(metrics):
     assert metrics["ndcg@10/perfect/duplicates"] < 1
     assert metrics["ndcg@10/perfect/deduplicated"] == 1
-
-
-def test_lesson_04_for_learners_runs_on_few_queries_with_its_exercises_blank(execute):
-    notebook, found = execute(NOTEBOOKS / f"{NAME}.ipynb", ROWS=20)
-    assert_every_cell_ran_in_order(notebook)
-    assert "✓" not in output_text(notebook) and output_text(notebook).count("✗") >= 3, "a blank stub passed its check"
-    assert found["metrics"]["queries"] == 20

@@ -2,7 +2,7 @@
 # # 00 · Start here
 #
 # **You will be able to**
-# - check that this machine is ready, and mend what is not
+# - check that this machine is ready, and fix what is not
 # - choose the profile that fits your hardware and your time
 # - see the end result first: one query over 1,500 page images, before and after finetuning
 # - work in these notebooks: parameters, exercises, checks, solutions, and going on where you stopped
@@ -24,53 +24,44 @@ from course_utils.machine import quiet
 quiet()  # drops library messages that ask nothing of you
 
 import numpy as np
-import pandas as pd
 from datasets import load_dataset
 
-from course_utils import evaluation
-from course_utils import plots
-from course_utils import finetuned
-from course_utils.runner import setup_check
-from course_utils.exercises import check
+from course_utils import evaluation, finetuned, overview, plots
 from course_utils.corpus import build_corpus
-from course_utils.pages.dataset import build_documents
-from course_utils.runner.lessons import find_lessons
-from course_utils.paths import NOTEBOOKS
-from course_utils.profiles import PROFILES, load_profile
+from course_utils.dataset import page_table, prepare_dataset
+from course_utils.exercises import check
+from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-P = load_profile(PROFILE)
 run = Run("00_start_here", profile=PROFILE, seed=SEED)
 
 # %% [markdown]
 # ## What you will build
 #
-# A model that looks at **page images** and finds the one that answers a question: the chart, the table, the scan. No text is
-# extracted, no OCR runs. You take a multimodal embedding model, finetune it with
-# [Sentence Transformers](https://sbert.net), and measure what it gained.
+# A model that looks at **page images** and finds the one that answers a question: the chart, the table, the scan. No
+# text is extracted, no OCR runs. You take a multimodal embedding model, finetune it with [Sentence
+# Transformers](https://sbert.net), and measure what it gained.
 #
 # The same cells run in two worlds. On any laptop they train a **stand-in**, a small model of the same classes as
 # `Qwen3-VL-Embedding-2B`, which comes with the course. On a GPU, one changed word trains the published model.
 #
 # ## 1. Is this machine ready?
 #
-# `check_setup` looks at everything that lessons rely on. Each line says **OK**, **WARN** (lessons run, but read it) or
-# **FAIL** (some will not run), and an arrow names the command that mends it. In a terminal, `course check` prints the same.
+# `check_setup` looks at everything that lessons rely on. Each line says **OK**, **WARN** (lessons run, but read it)
+# or **FAIL** (some will not run), and an arrow names the command that fixes it. In a terminal, `course check` prints
+# the same.
 
 # %%
-findings = setup_check.check_setup(PROFILE)
-print(*findings, setup_check.summary(findings), sep="\n")
-
-# %%
+setup = overview.check_setup(PROFILE)
 for status in ("OK", "WARN", "FAIL"):
-    run.record(f"checks/{status.lower()}", sum(finding.status == status for finding in findings))
-to_read = [finding for finding in findings if finding.status != "OK"]
-print(*(to_read or ["Nothing to mend."]), sep="\n")
+    run.record(f"checks/{status.lower()}", setup.count(status))
+print(setup)
 
 # %% [markdown]
 # **Read it** from the top, since the first fault often causes the next. The lines that people ask about:
 #
-# - `packages`: the figures in this course were measured with the versions in `requirements.lock`. Other versions often work; then it is a WARN.
+# - `packages`: the figures in this course were measured with the versions in `requirements.lock`. Other versions
+#   often work; then it is a WARN.
 # - `checkpoints`: the stand-ins are compared with their SHA-256, so a damaged download cannot pass for a bad result.
 # - `hub`: in `tiny`, no answer is fine. Nothing in it needs a network.
 #
@@ -81,34 +72,15 @@ print(*(to_read or ["Nothing to mend."]), sep="\n")
 # A profile is a set of values: which model, which data, how many rows, which batch sizes. The calls stay the same.
 
 # %%
-pd.DataFrame(
-    {
-        name: {
-            "hardware": p.hardware,
-            "network": "Hugging Face Hub" if p.network else "none",
-            "model": p.embedder,
-            "data": p.dataset,
-            "rows to train on": f"{p.train_rows:,}",
-            "numbers": p.dtype + (", LoRA" if p.lora else ""),
-        }
-        for name, p in PROFILES.items()
-    }
-)
+overview.profile_table()
 
 # %%
-lessons = find_lessons(NOTEBOOKS)
-minutes = pd.DataFrame(
-    {
-        name: {lesson.title(): p.minutes.get(lesson.number, np.nan) for lesson in lessons}
-        for name, p in PROFILES.items()
-    }
-)
-minutes.loc["all of them"] = minutes.sum()
-minutes.map(lambda value: "–" if pd.isna(value) else f"{value:g} min")
+overview.lesson_table()
 
 # %% [markdown]
-# The minutes of `tiny` are for two CPU cores; those of `t4` and `full` are estimates, since these two have not been run for
-# this course. Begin with `tiny`, even if you have a GPU: it shows everything in minutes, and nothing in it is a toy version of the code.
+# The minutes of `tiny` are for two CPU cores; those of `t4` and `full` are estimates, since these two have not been
+# run for this course. Begin with `tiny`, even if you have a GPU: it shows everything in minutes, and nothing in it is
+# a toy version of the code.
 #
 # **On a GPU** set `PROFILE` in a notebook's second cell, or `course run 07 --profile full`.
 
@@ -122,29 +94,28 @@ minutes.map(lambda value: "–" if pd.isna(value) else f"{value:g} min")
 # <solution> stub: my_profile = ...
 my_profile = "tiny"
 # </solution>
-biggest = list(PROFILES).index(setup_check.recommended_profile())
 check(
     "a profile for this machine",
     my_profile,
     [
         (lambda a: isinstance(a, str), "write its name in quotes"),
-        (lambda a: a in PROFILES, f"there are {', '.join(PROFILES)}"),
-        (
-            lambda a: list(PROFILES).index(a) <= biggest,
-            "this machine has no GPU of that size: see the table's first row",
-        ),
+        (lambda a: a in overview.profile_table(), "the columns of the table above are the profiles"),
+        (lambda a: a in setup.fits, "this machine has no GPU of that size: see the table's first row"),
     ],
 )
 
 # %% [markdown]
 # ## 3. The end first
 #
-# The pages are drawn from real figures of The World Factbook (2015) the way statistical offices publish them, about a quarter
-# as tilted, noisy scans. `build_documents` does it: **two minutes the first time**, seconds afterwards.
+# The pages are drawn from real figures of The World Factbook (2015) the way statistical offices publish them, about a
+# quarter as tilted, noisy scans. `prepare_dataset` does it: **two minutes the first time**, seconds afterwards. What
+# it gives is a data set as `load_dataset` takes it, with the columns of the published one. (In `t4` and `full`, too,
+# this lesson shows the pages and the result of `tiny`.)
 
 # %%
-documents = build_documents()
-test_data = load_dataset("parquet", data_files={"test": documents.test}, split="test").with_format(None)
+tiny = load_profile("tiny")
+dataset = prepare_dataset(tiny)
+test_data = load_dataset(dataset, "eval", split="train")
 test = build_corpus(test_data)
 run.record("queries", len(test.queries))
 run.record("pages", len(test.corpus))
@@ -153,18 +124,16 @@ print(f"{len(test.queries)} queries over {len(test.corpus)} pages")
 # %%
 row = test_data[0]
 columns = ["image", "negative_0", "negative_1", "negative_2", "negative_3"]
-plots.pages_row(
-    [row[column] for column in columns], ["the answer", *columns[1:]], title=f"query: “{row['query']}”"
-)
+captions = ["the answer", *columns[1:]]
+plots.pages_row([row[column] for column in columns], captions, title=f"query: “{row['query']}”")
 
 # %% [markdown]
-# One query, the page that answers it, and four of the look-alikes that make it hard: the same country on other topics, and
-# the same topic for other countries.
+# One query, the page that answers it, and four of the look-alikes that make it hard: the same country on other
+# topics, and the same topic for other countries.
 #
-# A model turns each page and each query into a vector, its **embedding**. Lesson 07 trains such a model and keeps the vectors of all
-# pages and queries **before** and **after**. `results.finetuned` reads yours, if you have run it; until then it
-# reads the ones that come with the course, and whatever is made from those is labelled **precomputed**. (In `t4` and `full`,
-# too, this lesson shows the result of `tiny`.)
+# A model turns each page and each query into a vector, its **embedding**. Lesson 07 trains such a model and keeps the
+# vectors of all pages and queries **before** and **after**. `finetuned.finetuned` reads yours, if you have run it;
+# until then it reads the ones that come with the course, and whatever is made from those is labelled **precomputed**.
 
 # %%
 vectors = finetuned.finetuned("tiny")
@@ -174,34 +143,32 @@ print(f"vectors: {vectors.label or 'your own, from lesson 07'}")
 print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vectors.pages_before.shape)}")
 
 # %% [markdown]
-# Searching is one line: the product of the query's vector with those of all pages. The vectors have length one, so each product
-# is a cosine, and the largest one wins.
+# Searching is one line: the product of the query's vector with those of all pages. The vectors have length one, so
+# each product is a cosine, and the largest one wins.
 #
-# Here is the query that training helped most. Try others: any `number` from 0 to 299. Predict: will the wrong pages of the base model share
-# the country, the topic, or nothing with the right one?
+# Here is the query that training helped most. Try others: any `number` from 0 to 299. Predict: will the wrong pages
+# of the base model share the country, the topic, or nothing with the right one?
 
 # %%
-before, after = (
-    evaluation.per_query_ndcg(queries, pages, vectors.query_ids, vectors.page_ids, test.relevant)
-    for queries, pages in (
-        (vectors.queries_before, vectors.pages_before),
-        (vectors.queries_after, vectors.pages_after),
-    )
-)
+ids = vectors.query_ids, vectors.page_ids
+before = evaluation.per_query_ndcg(vectors.queries_before, vectors.pages_before, *ids, test.relevant)
+after = evaluation.per_query_ndcg(vectors.queries_after, vectors.pages_after, *ids, test.relevant)
 number = int(np.argmax(after - before))
-query_id = vectors.query_ids[number]
-table = documents.side_table().loc[list(test.paths.values())].set_index("page_id")
 
 
+# %%
 def top_five(query_vectors, page_vectors, when):
     similarity = page_vectors @ query_vectors[number]
     found = [vectors.page_ids[k] for k in similarity.topk(5).indices]
-    images, captions = (
-        [test.image(page) for page in found],
-        [f"{c}: {t}" for c, t in table.loc[found, ["country", "topic"]].values],
+    shown = page_table(tiny).loc[found]
+    captions = shown["country"] + ": " + shown["topic"]
+    query_id = vectors.query_ids[number]
+    query, relevant, title = (
+        test.queries[query_id],
+        test.relevant[query_id],
+        vectors.title(f"{when} finetuning"),
     )
-    title = vectors.title(f"{when} finetuning")
-    return plots.gallery(test.queries[query_id], images, found, test.relevant[query_id], title, captions)
+    return plots.gallery(query, [test.image(page) for page in found], found, relevant, title, captions)
 
 
 figure = top_five(vectors.queries_before, vectors.pages_before, "before")
@@ -214,28 +181,33 @@ run.figure("top_five_after", figure, "The five pages that the finetuned model pu
 figure
 
 # %% [markdown]
-# One query that was chosen because it looks good proves nothing. All of them do: **NDCG@10** is 1 when the right page stands first, less
-# the further down it is, and 0 beyond rank 10. The brackets are 95% intervals.
+# One query, chosen because it looks good, proves nothing. So we score all 300: **NDCG@10** is 1 when the right page
+# stands first, less the further down it is, and 0 beyond rank 10. The brackets are 95% intervals.
 
 # %%
 count = ROWS or len(before)
-gain = evaluation.paired_bootstrap(before[:count], after[:count])
-pair = evaluation.bootstrap(before[:count]), evaluation.bootstrap(after[:count])
-for name, interval in zip(("before", "after", "gain"), (*pair, gain)):
-    run.record_interval(f"ndcg@10/{name}", interval.mean, interval.low, interval.high)
+intervals = {
+    "before": evaluation.bootstrap(before[:count]),
+    "after": evaluation.bootstrap(after[:count]),
+    "gain": evaluation.paired_bootstrap(before[:count], after[:count]),
+}
+for name, interval in intervals.items():
+    run.record(f"ndcg@10/{name}", interval)
     print(f"NDCG@10 {name:>6}: {interval}")
+pair = intervals["before"], intervals["after"]
 figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The end first"))
 run.figure("before_after", figure, "NDCG@10 before and after finetuning, with 95% intervals.")
 run.save()
 figure
 
 # %% [markdown]
-# **Read it**: the arrow is what you will achieve in lesson 07, in minutes on a laptop. Lesson 08 takes it apart: where the model
-# gained, where it lost, and whether that could be luck.
+# **Read it**: the arrow is what you will achieve in lesson 07, in minutes on a laptop. Lesson 08 takes it apart:
+# where the model gained, where it lost, and whether that could be luck.
 
 # %% [markdown]
 # ### Exercise 2: search by hand
-# Below are the similarities of one query with all pages. Find the position of the page that the finetuned model puts first.
+# Below are the similarities of one query with all pages. Find the position of the page that the finetuned model puts
+# first.
 #
 # *Hint: `argmax`.*
 
@@ -262,17 +234,19 @@ check(
 #
 # - **Run cells in order**, with Shift+Enter. Each lesson stands alone: any order, any folder.
 # - **Predict** before you run. Being wrong is the point; a surprise is remembered.
-# - **Parameters** are in the second cell of each lesson. `ROWS` makes a lesson shorter, `SEED` draws the luck again. From a terminal: `course run 07 -p ROWS 640`.
-# - **Exercises** have a `...` for your answer, a hint, and a check. ✗ says what is wrong, never the answer; ✓ means go on. Nothing later depends on
-#   them, so skip what you like.
+# - **Parameters** are in the second cell of each lesson. `ROWS` makes a lesson shorter, `SEED` changes the random
+#   draws. From a terminal: `course run 07 -p ROWS 640`.
+# - **Exercises** have a `...` for your answer, a hint, and a check. ✗ says what is wrong, never the answer; ✓ means
+#   go on. Nothing later depends on them, so skip what you like.
 # - **Solutions** are in `notebooks/solutions`: the same notebooks, with the exercises filled in.
-# - **Stopped half way?** `course run --resume` skips what finished and goes on with a training from its last checkpoint; in a notebook, set `RESUME = True`.
-# - **Where are my results?** In `build/`: figures, plots, your model, and after `course run` the report `index.html`. `course list`
-#   shows what has run, `course clean` makes room.
+# - **Stopped half way?** `course run --resume` skips what finished and goes on with a training from its last
+#   checkpoint; in a notebook, set `RESUME = True`.
+# - **Where are my results?** In `build/`: figures, plots, your model, and after `course run` the report `index.html`.
+#   `course list` shows what has run, `course clean` makes room.
 # - **Memory**: each open notebook keeps its model. Shut its kernel down when you are done.
 #
-# Three kinds of notes: **Watch out** (what bites people), **On a GPU** (what changes in `t4` and `full`), **Go deeper** (papers
-# and documentation).
+# Three kinds of notes: **Watch out** (what bites people), **On a GPU** (what changes in `t4` and `full`), **Go
+# deeper** (papers and documentation).
 
 # %% [markdown]
 # ## 5. The field's words
@@ -306,9 +280,10 @@ check(
 
 # %% [markdown]
 # ## You have
-# - checked this machine, and know which command mends what
+# - checked this machine, and know which command fixes what
 # - chosen a profile
 # - seen one query before and after finetuning, and what all of them gained
 # - learned how parameters, exercises, checks, solutions and `--resume` work
 #
-# **Next**: lesson 07 makes this result your own; the lessons before it explain each step, and lesson 08 takes the result apart.
+# **Next**: lesson 07 makes this result your own; the lessons before it explain each step, and lesson 08 takes the
+# result apart.
