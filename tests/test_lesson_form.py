@@ -72,7 +72,7 @@ def test_the_third_cell_imports_the_libraries_and_then_in_one_block_the_course(c
 
 def test_no_other_cell_imports_from_the_course(cells):
     for cell in code(cells)[2:]:
-        assert not any(ours(line) for line in ast.walk(parse(cell))), cell.source
+        assert not any(ours(line) for line in parse(cell).body), cell.source
 
 
 def test_lessons_import_few_names_from_the_course():
@@ -88,7 +88,7 @@ def test_the_last_cell_mirrors_the_first_and_names_the_next_lesson(cells):
 
 
 def test_a_lesson_fits_a_workshop_slot(cells):
-    assert 25 <= len(cells) <= 40
+    assert 25 <= len(cells) <= 55
     assert 800 <= sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= 1800
 
 
