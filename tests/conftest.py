@@ -45,7 +45,6 @@ def pytest_collection_modifyitems(items):
 def dataset():
     """The whole data set, drawn once (1 to 2 minutes in a fresh clone): the folder that `load_dataset` takes."""
     from course_utils.dataset import prepare_dataset
-
     from course_utils.profiles import load_profile
 
     return prepare_dataset(load_profile("tiny"))
