@@ -114,9 +114,17 @@ raw_name = checkpoint(P.raw_vlm)
 print("its modules.json:", load_file_path(raw_name, "modules.json"))
 raw = SentenceTransformer(raw_name, device=device(), model_kwargs=kwargs)
 raw[0].processing_kwargs |= {"image": {"size": P.pixels}}
-for which, loaded in {"embedding model": model, "raw VLM": raw}.items():
-    names = " > ".join(type(module).__name__ for module in loaded)
-    print(f"{which:>16}: {names} | pooling: {loaded[1].pooling_mode}")
+
+
+def described(model):
+    names = " > ".join(type(module).__name__ for module in model)
+    return f"{names} | pooling: {model[1].pooling_mode}"
+
+
+print("embedding model:", described(model))
+print("raw VLM:", described(raw))
+vectors = {"embedding-model": (query_vectors, page_vectors), "raw-vlm-mean": embed(raw)}
+del raw  # on a GPU there is room for few such models at once
 
 # %% [markdown]
 # Two modules were added: Transformer and Pooling, with the **mean** of all tokens. No Normalize, no word of warning.
@@ -129,8 +137,8 @@ transformer = Transformer(raw_name, model_kwargs=kwargs, processing_kwargs=optio
 pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
 last = SentenceTransformer(modules=[transformer, pooling], device=device())
 
-vectors = {"embedding-model": (query_vectors, page_vectors)}
-vectors |= {"raw-vlm-mean": embed(raw), "raw-vlm-last-token": embed(last)}
+vectors["raw-vlm-last-token"] = embed(last)
+del last, transformer
 
 # %%
 intervals = {}
@@ -277,6 +285,7 @@ at_load = loaded.preprocess(pages[:1])
 at_call = loaded.preprocess(pages[:1], processing_kwargs=budget(P.longest_edge))
 print(f"processor_kwargs, at load: {image_tokens_of(at_load)} image tokens")
 print(f"processing_kwargs, at call: {image_tokens_of(at_call)} image tokens")
+del loaded
 
 # %% [markdown]
 # The call wins over the load. Whatever you choose, **train and search with the same budget**: a model that learned to
@@ -350,17 +359,17 @@ def load_with(attentions: list[str]) -> SentenceTransformer:
     raise ImportError(f"none of {attentions} works here")
 
 
-fallback = load_with(["kernels-community/flash-attn2", "sdpa"])
-eager = load_with(["eager"])
-print("runs with:", fallback[0].model.config._attn_implementation)
+def vectors_with(attentions):
+    loaded = load_with(attentions)
+    print("runs with:", loaded[0].model.config._attn_implementation)
+    return loaded.encode(list(dev.queries.values())[:8], convert_to_tensor=True).float()
+
 
 # %%
-some = list(dev.queries.values())[:8]
-fast, slow = (loaded.encode(some, convert_to_tensor=True).float() for loaded in (fallback, eager))
+fast, slow = vectors_with(["kernels-community/flash-attn2", "sdpa"]), vectors_with(["eager"])
 difference = (fast - slow).abs().max().item()
 print(f"largest difference from eager attention: {difference:.1e}")
 run.record("attention/difference", difference)
-del fallback, eager, fast, slow
 
 # %% [markdown]
 # `sdpa` is part of torch and runs everywhere, on a T4 too. `eager` writes the formula out; it is the slowest, and the
