@@ -5,6 +5,9 @@ import importlib.util
 import json
 from pathlib import Path
 
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+
 from course_utils import paths
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
@@ -57,6 +60,18 @@ def fingerprint(name: str) -> str:
     files = _hashes(paths.MODELS).get(name)
     known = {file: digest for file, digest in files.items() if file != "README.md"} if files else name
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def hub_commit(name: str, kind: str = "model", revision: str = "") -> str | None:
+    """The commit of a Hub repository ("model" or "dataset") that is in the cache, or None where none is.
+
+    That is `revision` where a profile pins one, else what `main` was when the Hub was last asked.
+    """
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+    if revision and (folder / "snapshots" / revision).is_dir():
+        return revision
+    main = folder / "refs" / "main"
+    return main.read_text(encoding="utf-8").strip() if main.is_file() else None
 
 
 def seal(models: Path) -> None:

@@ -23,7 +23,7 @@ PROGRAM = """
 
 import json, sys
 from pathlib import Path
-from course_utils.environment import peak_memory_mib
+from course_utils.machine import peak_memory_mib
 
 asked, answered = map(Path, sys.argv[1:])
 value = {name}(**json.loads(asked.read_text()))

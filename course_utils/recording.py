@@ -1,16 +1,21 @@
 """What a lesson records of its own run: figures, plots, minutes and memory."""
 
+import hashlib
 import json
 import math
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from course_utils.checkpoints import fingerprint, hub_commit
 from course_utils.errors import CourseError
+from course_utils.evaluation import Interval
 from course_utils.files import atomic_write
 from course_utils.machine import peak_memory_mib
 from course_utils.paths import BUILD
+from course_utils.profiles import PROFILES, Profile
 
 NAME = re.compile(r"[\w@.+-]+(/[\w@.+-]+)*")
 
@@ -30,20 +35,21 @@ class Run:
         self.figures: dict[str, dict[str, str]] = {}
         self._started = time.monotonic()
 
-    def record(self, name: str, value: float) -> None:
-        """Keep one figure. Raises CourseError if the name or the value could not be read back."""
+    def record(self, name: str, value: float | Interval) -> None:
+        """Keep one figure; of an `Interval`, its mean as `name`, its ends as `name/low` and `name/high`.
+
+        Raises CourseError if the name or the value could not be read back.
+        """
+        if isinstance(value, Interval):
+            for end, number in (("", value.mean), ("/low", value.low), ("/high", value.high)):
+                self.record(name + end, number)
+            return
         if not NAME.fullmatch(name):
             raise CourseError(f"{name!r} cannot name a figure: write measure/when[/slice] without spaces.")
-        number = int(value) if isinstance(value, int) or hasattr(value, "__index__") else float(value)
+        number = int(value) if hasattr(value, "__index__") else float(value)
         if not math.isfinite(number):
             raise CourseError(f"{name} came out as {number}: look at the cell that computes it before recording it.")
         self.metrics[name] = number
-
-    def record_interval(self, name: str, value: float, low: float, high: float) -> None:
-        """Keep a figure with its interval, as `name`, `name/low` and `name/high`."""
-        self.record(name, value)
-        self.record(f"{name}/low", low)
-        self.record(f"{name}/high", high)
 
     def figure(self, name: str, figure: Any, alt: str) -> Path:
         """Save a matplotlib figure as `build/<lesson>/<name>.png`; `alt` says in words what it shows."""
@@ -55,6 +61,21 @@ class Run:
         self.figures[name] = {"path": path.name, "alt": alt.strip()}
         return path
 
+    def training_folder(self, *settings: object, resume: bool = False) -> tuple[Path, Path | None]:
+        """Where a training with these settings keeps its checkpoints, and the newest whole checkpoint, or None.
+
+        The profile, its models and the seed count as settings, so a training never goes on from another one's
+        weights. Unless `resume` is True, the folder is emptied.
+        """
+        models = [fingerprint(name) for name in _models(PROFILES[self.profile])]
+        stamp = hashlib.sha256("".join(models).encode()).hexdigest()[:12]
+        name = "-".join(map(str, (self.profile, stamp, self.seed, *settings)))
+        folder = self.folder / "training" / re.sub(r"[^\w.-]+", "_", name)
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]  # which is written last
+        return folder, max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
     def save(self) -> Path:
         """Write `metrics.json` in one piece and return its path."""
         content = {
@@ -63,7 +84,19 @@ class Run:
             "seed": self.seed,
             "minutes": round((time.monotonic() - self._started) / 60, 3),
             "peak_memory_mib": round(peak_memory_mib(), 1),
+            "commits": self._commits(),
             "metrics": self.metrics,
             "figures": self.figures,
         }
         return atomic_write(self.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
+
+    def _commits(self) -> dict[str, str]:
+        """The commit of each model and data set of the profile that a hub gave."""
+        profile = PROFILES[self.profile]
+        found = {name: hub_commit(name, "model", getattr(profile, "revision", "")) for name in _models(profile)}
+        found[profile.dataset] = hub_commit(profile.dataset, "dataset")
+        return {name: commit for name, commit in found.items() if commit}
+
+
+def _models(profile: Profile) -> tuple[str, ...]:
+    return profile.embedder, profile.raw_vlm, profile.reranker, profile.text_tower, profile.image_tower

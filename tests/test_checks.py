@@ -108,7 +108,7 @@ def test_a_missing_package_is_named_as_such(monkeypatch):
 
 
 def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
-    show = "from course_utils.environment import peak_memory_mib as peak; "
+    show = "from course_utils.machine import peak_memory_mib as peak; "
     child = (
         f"import subprocess, sys; {show} block = b'x' * (200 << 20); print(peak()); block = None; sys.stdout.flush(); "
         f"subprocess.run([sys.executable, '-c', {show + 'print(peak())'!r}])"
