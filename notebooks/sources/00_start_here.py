@@ -162,13 +162,9 @@ def top_five(query_vectors, page_vectors, when):
     found = [vectors.page_ids[k] for k in similarity.topk(5).indices]
     shown = page_table(tiny).loc[found]
     captions = shown["country"] + ": " + shown["topic"]
-    query_id = vectors.query_ids[number]
-    query, relevant, title = (
-        test.queries[query_id],
-        test.relevant[query_id],
-        vectors.title(f"{when} finetuning"),
-    )
-    return plots.gallery(query, [test.image(page) for page in found], found, relevant, title, captions)
+    images, title = [test.image(page) for page in found], vectors.title(f"{when} finetuning")
+    query = vectors.query_ids[number]
+    return plots.gallery(test.queries[query], images, found, test.relevant[query], title, captions)
 
 
 figure = top_five(vectors.queries_before, vectors.pages_before, "before")
