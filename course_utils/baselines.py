@@ -3,23 +3,52 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
-from course_utils import evaluation
+from course_utils.errors import CourseError
+from course_utils.evaluation import discounts, random_ceiling
 
 
 def ceilings(
-    query_ids: Sequence[str], relevant: Mapping[str, set[str]], page_ids: Sequence[str], table=None, k: int = 10
+    query_ids: Sequence[str],
+    relevant: Mapping[str, set[str]],
+    page_ids: Sequence[str],
+    table: pd.DataFrame | None = None,
+    k: int = 10,
 ) -> dict[str, np.ndarray]:
     """Expected NDCG@k of each query, shape (q,), for readers of nothing, of the topic alone, of the country alone.
 
     `relevant` maps a query id to its relevant page ids, `page_ids` are the pages of the corpus. `table` has a row
     for each of them, indexed by page id, with `topic` and `country`; without it, only "random" is returned.
-    The values are exact means over all orders in which such a reader could guess, so nothing is drawn.
+    Such a reader ranks the pages first that share the attribute of a relevant one, in random order, then the others.
+    The values are exact means over all these orders, so nothing is drawn.
     Raises CourseError for a query without a judgement, or a judged page that is not in the corpus.
     """
-    scores = {"random": evaluation.random_ceiling(query_ids, relevant, len(page_ids), k)}
-    if table is not None:
-        for attribute in ("topic", "country"):
-            values = dict(zip(page_ids, table.loc[list(page_ids), attribute], strict=True))
-            scores[f"{attribute}-only"] = evaluation.attribute_ceiling(query_ids, relevant, values, k)
+    scores = {"random": random_ceiling(query_ids, relevant, len(page_ids), k)}
+    unknown = {page for query in query_ids for page in relevant[query]} - set(page_ids)
+    if unknown:
+        raise CourseError(f"Relevant page {min(unknown)!r} is not in the corpus: build corpus and judgements together.")
+    for attribute in ("topic", "country") if table is not None else ():
+        value = table.loc[list(page_ids), attribute]
+        size = value.value_counts()
+        scores[f"{attribute}-only"] = np.array(
+            [
+                expected_ndcg(int(size[value[list(answers)].unique()].sum()), len(answers), len(answers), len(value), k)
+                for answers in (relevant[query] for query in query_ids)
+            ]
+        )
     return scores
+
+
+def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int = 10) -> float:
+    """Expected NDCG@k of a reader who ranks some candidates first, in random order, and the rest after.
+
+    candidates: pages ranked first, `found` of them relevant; relevant: relevant pages in all; pages: size
+    of the corpus. Exact: a rank among the candidates is relevant with probability found / candidates, one
+    after them with (relevant - found) / (pages - candidates), and expectations add up.
+    """
+    ranks = np.arange(min(k, pages))
+    first = found / candidates if candidates else 0.0
+    rest = (relevant - found) / (pages - candidates) if pages > candidates else 0.0
+    chance = np.where(ranks < candidates, first, rest)
+    return float((chance * discounts(len(ranks))).sum() / discounts(min(k, relevant)).sum())

@@ -1,18 +1,21 @@
-"""Scores per query, their intervals, and what a reader who knows too little would score.
+"""Scores per query, their intervals and tests, and pages that are there twice.
 
 Everything is NumPy on the CPU; embeddings may be NumPy arrays or torch tensors of any dtype.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256 as digest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from course_utils.errors import CourseError
-from course_utils.files import sha256
+from course_utils.files import atomic_write, sha256
 
 SCORE_BYTES = 64 * 2**20  # similarities held at once
 RESAMPLE_BYTES = 64 * 2**20  # resampled indices and scores held at once
@@ -87,13 +90,32 @@ def per_query_ndcg(
     if len(query_embeddings) != len(query_ids):
         raise CourseError(f"{len(query_embeddings)} query embeddings need as many ids, there are {len(query_ids)}.")
     ranked = rankings(query_embeddings, page_embeddings, page_ids, k)
-    return np.array([ndcg_at_k(row, _judged(relevant, query), k) for query, row in zip(query_ids, ranked)])
+    judged = [_judged(relevant, query) for query in query_ids]
+    return np.array([ndcg_at_k(row, pages, k) for row, pages in zip(ranked, judged, strict=True)])
 
 
 def _judged(relevant: Mapping[str, set[str]], query: str) -> set[str]:
     if not relevant.get(query):
         raise CourseError(f"Query {query!r} has no relevant page: leave it out, or add its judgement.")
     return relevant[query]
+
+
+def write_trec(
+    folder: Path, name: str, query_ids: Sequence[str], ranked: Sequence[Sequence[str]], relevant: Mapping[str, set[str]]
+) -> tuple[Path, Path]:
+    """Write a ranking as `<name>.run` and the judgements as `<name>.qrels`, as TREC's tools read them; the two paths.
+
+    ranked: the page ids of each query, best first, as `rankings` returns them. Raises CourseError for an id with a
+    space in it, which the format cannot hold, and for a query without a judgement.
+    """
+    run, qrels = [], []
+    for query, pages in zip(query_ids, ranked, strict=True):
+        run += [f"{query} Q0 {page} {rank} {1 / rank:.6f} {name}\n" for rank, page in enumerate(pages, start=1)]
+        qrels += [f"{query} 0 {page} 1\n" for page in sorted(_judged(relevant, query))]
+    if any(line.count(" ") != 5 for line in run) or any(line.count(" ") != 3 for line in qrels):
+        raise CourseError("TREC files separate their columns by spaces: use names and ids without any.")
+    files = Path(folder) / f"{name}.run", Path(folder) / f"{name}.qrels"
+    return atomic_write(files[0], "".join(run)), atomic_write(files[1], "".join(qrels))
 
 
 def _unit_rows(embeddings) -> np.ndarray:
@@ -130,9 +152,7 @@ def bootstrap(scores, seed: int = 0, resamples: int = 10_000) -> Interval:
     The interval says how far the mean moves with other queries of the same kind; it says nothing
     about another training seed.
     """
-    scores = _scores(scores)
-    means = _resampled_means(scores[:, None], seed, resamples)[:, 0]
-    return _interval(scores.mean(), means, len(scores))
+    return _interval(np.mean, [_scores(scores)], seed, resamples)
 
 
 def paired_bootstrap(before, after, seed: int = 0, resamples: int = 10_000) -> Interval:
@@ -141,7 +161,7 @@ def paired_bootstrap(before, after, seed: int = 0, resamples: int = 10_000) -> I
     Each resample draws the same queries for both, so what makes a query hard for both cancels out.
     """
     before, after = _pair(before, after)
-    return bootstrap(after - before, seed, resamples)
+    return _interval(np.mean, [after - before], seed, resamples)
 
 
 def error_cut(before, after, seed: int = 0, resamples: int = 10_000) -> Interval:
@@ -154,10 +174,29 @@ def error_cut(before, after, seed: int = 0, resamples: int = 10_000) -> Interval
     before, after = _pair(before, after)
     if before.mean() >= 1:
         raise CourseError("The first scores are perfect, so there is no error to cut: compare the means instead.")
-    errors = _resampled_means(1 - np.stack([before, after], axis=1), seed, resamples)
-    errors = errors[errors[:, 0] > 1e-12]
-    estimate = 1 - (1 - after.mean()) / (1 - before.mean())
-    return _interval(estimate, 1 - errors[:, 1] / errors[:, 0], len(before))
+
+    def share(error_before, error_after, axis=-1):
+        left, there = error_after.mean(axis=axis), error_before.mean(axis=axis)
+        return 1 - np.divide(left, there, out=np.full_like(left, np.nan), where=there > 1e-12)
+
+    return _interval(share, [1 - before, 1 - after], seed, resamples)
+
+
+def randomisation_test(before, after, seed: int = 0, resamples: int = 10_000) -> float:
+    """p of the mean difference, two-sided, by a paired randomisation test; before and after (q,).
+
+    If both models were equally good, the sign of each query's difference would be chance. p is the share of random
+    signs, the real ones counted among them, whose mean is at least as far from zero (Smucker et al. 2007).
+    """
+    before, after = _pair(before, after)
+    if len(before) == 1:
+        return 1.0  # scipy refuses it; both signs are as far from zero
+
+    def distance(differences, axis=-1):
+        return np.abs(differences.mean(axis=axis))
+
+    options = {"permutation_type": "samples", "alternative": "greater"} | _draws(before, seed, resamples)
+    return float(stats.permutation_test([after - before], distance, **options).pvalue)
 
 
 def by_slice(
@@ -176,21 +215,23 @@ def by_slice(
     return intervals
 
 
-def _resampled_means(columns: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """Means (resamples, m) of columns (q, m) over queries drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    queries, width = columns.shape
-    chunk = max(1, RESAMPLE_BYTES // (8 * queries * (1 + width)))
-    means = [
-        columns[rng.integers(0, queries, size=(min(chunk, resamples - start), queries))].mean(axis=1)
-        for start in range(0, resamples, chunk)
-    ]
-    return np.concatenate(means)
+def _interval(statistic: Callable, columns: Sequence[np.ndarray], seed: int, resamples: int) -> Interval:
+    """The statistic of columns (q,), the same queries drawn for all of them, with its interval."""
+    estimate, queries = float(statistic(*columns, axis=-1)), len(columns[0])
+    if queries == 1:  # which scipy refuses; every resample is the same
+        return Interval(estimate, estimate, estimate, 1)
+    options = {"paired": True, "method": "percentile"} | _draws(columns[0], seed, resamples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # where `error_cut` leaves resamples out
+        drawn = stats.bootstrap(columns, statistic, **options).bootstrap_distribution
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Interval(estimate, float(low), float(high), queries)
 
 
-def _interval(estimate: float, means: np.ndarray, queries: int) -> Interval:
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(estimate), float(low), float(high), queries)
+def _draws(scores: np.ndarray, seed: int, resamples: int) -> dict[str, Any]:
+    """How scipy draws for scores (q,): vectorised, in batches that keep memory small, always the same for a seed."""
+    batch = max(1, RESAMPLE_BYTES // (24 * len(scores)))
+    return {"n_resamples": resamples, "batch": batch, "vectorized": True, "rng": np.random.default_rng(seed)}
 
 
 def _scores(scores) -> np.ndarray:
@@ -252,63 +293,14 @@ def _content_key(content) -> str:
     )
 
 
-# --- What a reader who knows too little would score ---------------------------------------------
-
-
-def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int = 10) -> float:
-    """Expected NDCG@k of a reader who ranks some candidates first, in random order, and the rest after.
-
-    candidates: pages ranked first, `found` of them relevant; relevant: relevant pages in all; pages: size
-    of the corpus. Exact: a rank among the candidates is relevant with probability found / candidates, one
-    after them with (relevant - found) / (pages - candidates), and expectations add up.
-    """
-    ranks = np.arange(min(k, pages))
-    first = found / candidates if candidates else 0.0
-    rest = (relevant - found) / (pages - candidates) if pages > candidates else 0.0
-    chance = np.where(ranks < candidates, first, rest)
-    return float((chance * discounts(len(ranks))).sum() / discounts(min(k, relevant)).sum())
+# --- Chance -------------------------------------------------------------------------------------
 
 
 def random_ceiling(query_ids: Sequence[str], relevant: Mapping[str, set[str]], pages: int, k: int = 10) -> np.ndarray:
-    """Expected NDCG@k (q,) of a reader who knows nothing: chance, over a corpus of `pages` pages."""
-    counts = [len(_judged(relevant, query)) for query in query_ids]
-    return np.array([expected_ndcg(0, 0, count, pages, k) for count in counts])
+    """Expected NDCG@k (q,) of a reader who knows nothing: chance, over a corpus of `pages` pages.
 
-
-def attribute_ceiling(
-    query_ids: Sequence[str], relevant: Mapping[str, set[str]], values: Mapping[str, str], k: int = 10
-) -> np.ndarray:
-    """Expected NDCG@k (q,) of a reader who knows one attribute of the answer and nothing else.
-
-    `values` maps each page id of the corpus to that attribute. The reader puts the pages first that share
-    the attribute of the query's relevant pages, in random order, and the others after, in random order.
+    Exact: every rank holds a relevant page with the same probability, and expectations add up.
     """
-    members: dict[str, set[str]] = {}
-    for page, value in values.items():
-        members.setdefault(value, set()).add(page)
-    scores = []
-    for query in query_ids:
-        answers = _judged(relevant, query)
-        missing = answers - values.keys()
-        if missing:
-            raise CourseError(f"Relevant page {min(missing)!r} is not in the corpus table: rebuild the data.")
-        known = set().union(*(members[values[page]] for page in answers))
-        scores.append(expected_ndcg(len(known), len(answers), len(answers), len(values), k))
-    return np.array(scores)
-
-
-def country_only_ceiling(query_ids: Sequence[str], relevant: Mapping[str, set[str]], table, k: int = 10) -> np.ndarray:
-    """Expected NDCG@k (q,) of a reader of the country alone; table rows have `page_id` and `country`."""
-    return attribute_ceiling(query_ids, relevant, _column(table, "country"), k)
-
-
-def topic_only_ceiling(query_ids: Sequence[str], relevant: Mapping[str, set[str]], table, k: int = 10) -> np.ndarray:
-    """Expected NDCG@k (q,) of a reader of the topic alone; table rows have `page_id` and `topic`."""
-    return attribute_ceiling(query_ids, relevant, _column(table, "topic"), k)
-
-
-def _column(table, name: str) -> dict[str, str]:
-    """`page_id` to a column, from a data frame, a dict of columns, a datasets.Dataset or a list of rows (dicts)."""
-    if isinstance(table, (list, tuple)):
-        return {row["page_id"]: row[name] for row in table}
-    return dict(zip(table["page_id"], table[name], strict=True))
+    counts = [len(_judged(relevant, query)) for query in query_ids]
+    shown = discounts(min(k, pages)).sum()
+    return np.array([count / pages * shown / discounts(min(k, count)).sum() for count in counts])
