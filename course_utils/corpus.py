@@ -1,11 +1,11 @@
 """What an evaluator asks for, made from triplet rows: queries, pages each once, merged judgements."""
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 from PIL import Image
 
 from course_utils.evaluation import deduplicate_by_content, merge_judgements
@@ -25,45 +25,53 @@ class Corpus:
 
     def image(self, page_id: str) -> Image.Image:
         """The page as a PIL image."""
-        return _open(self.corpus[page_id])
+        page = self.corpus[page_id]
+        return page if isinstance(page, Image.Image) else Image.open(page)
 
-    def ask(self, rows) -> "Corpus":
-        """The same pages under other queries: `rows` have `query` and `image`, a path of one of the pages."""
+    def ask(self, rows: datasets.Dataset) -> "Corpus":
+        """The same pages under other queries: `rows` have `query` and `image`, the file of one of the pages."""
         ids = {path: page for page, path in self.paths.items()}
-        queries = {f"q{k}": row["query"] for k, row in enumerate(rows)}
-        return Corpus(queries, self.corpus, {f"q{k}": {ids[row["image"]]} for k, row in enumerate(rows)}, self.paths)
+        pages = [ids[page] for page in undecoded(rows)["image"]]
+        queries = {f"q{k}": query for k, query in enumerate(rows["query"])}
+        return Corpus(queries, self.corpus, {f"q{k}": {page} for k, page in enumerate(pages)}, self.paths)
 
 
-def _open(page: Any) -> Image.Image:
-    return page if isinstance(page, Image.Image) else Image.open(page)
+def undecoded(rows: datasets.Dataset) -> dict[str, list]:
+    """The columns of `rows` as lists, no image decoded: the path of an image that is a file, else its bytes."""
+    images = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    for name in images:
+        rows = rows.cast_column(name, datasets.Image(decode=False))
+    columns = rows.with_format(None)[:]
+    return columns | {name: [cell["bytes"] or cell["path"] for cell in columns[name]] for name in images}
 
 
-def _content(page: Any) -> str:
-    """Hex hash of a page's file, or of an image's pixels."""
-    if isinstance(page, str):
-        return hashlib.sha256(Path(page).read_bytes()).hexdigest()
-    buffer = io.BytesIO()
-    page.convert("RGB").save(buffer, "BMP")
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+def build_corpus(rows: datasets.Dataset) -> Corpus:
+    """A corpus of all pages of `rows` (query, image, negative_0 …), a page that appears twice kept once.
 
-
-def build_corpus(rows) -> Corpus:
-    """A corpus of all pages of `rows` (query, image, negative_0 …), a page that appears twice kept once."""
-    columns = [name for name in rows.column_names if name == "image" or name.startswith("negative_")]
-    pages, queries, relevant = {}, {}, {}
-    for k, row in enumerate(rows):
-        for column in columns:
-            page = row[column]
-            pages[Path(page).stem if isinstance(page, str) else f"p{k}-{column}"] = page
-        positive = row["image"]
-        queries[f"q{k}"] = row["query"]
-        relevant[f"q{k}"] = {Path(positive).stem if isinstance(positive, str) else f"p{k}-image"}
-    kept = deduplicate_by_content([_content(page) for page in pages.values()], list(pages))
-    corpus = {page_id: pages[page_id] for page_id in dict.fromkeys(kept.values())}
-    paths = {page_id: page for page_id, page in corpus.items() if isinstance(page, str)}
+    A page is a path where it is a file, and an image that is decoded on first use where it came as bytes. Files have
+    their names as ids, so `q0` asks for a page like `kr-current-account`; others are called by row and column.
+    """
+    columns = undecoded(rows)
+    names = [name for name in columns if name == "image" or name.startswith("negative_")]
+    pages, relevant = {}, {}
+    for k in range(len(rows)):
+        for name in names:
+            page = columns[name][k]
+            page_id = Path(page).stem if isinstance(page, str) else f"p{k}-{name}"
+            pages[page_id] = page
+            if name == "image":
+                relevant[f"q{k}"] = {page_id}
+    kept = deduplicate_by_content(pages.values(), pages)
+    paths = {page_id: page for page_id in dict.fromkeys(kept.values()) if isinstance(page := pages[page_id], str)}
+    corpus = {page_id: paths.get(page_id) or _open(pages[page_id]) for page_id in dict.fromkeys(kept.values())}
+    queries = {f"q{k}": query for k, query in enumerate(columns["query"])}
     return Corpus(queries, corpus, merge_judgements(relevant, kept), paths)
 
 
-def first_images(rows, count: int) -> list[Image.Image]:
+def first_images(rows: datasets.Dataset, count: int) -> list[Image.Image]:
     """The first `count` positive pages of `rows`, as PIL images."""
-    return [_open(row["image"]) for row in rows.select(range(count))]
+    return [_open(page) for page in undecoded(rows.select(range(count)).select_columns("image"))["image"]]
+
+
+def _open(page: str | bytes) -> Image.Image:
+    return Image.open(page if isinstance(page, str) else io.BytesIO(page))

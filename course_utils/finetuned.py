@@ -18,7 +18,7 @@ from course_utils import paths
 from course_utils.checkpoints import fingerprint
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
-from course_utils.pages.dataset import cache_key
+from course_utils.pages.build import pages_folder
 from course_utils.profiles import Profile, find_profile
 
 LESSON = "07_finetune_qwen3_vl_embedding"
@@ -115,8 +115,8 @@ def seeds() -> list[dict[str, Any]]:
 
 
 def _documents(profile: Profile) -> str:
-    """What the pages were: the key of the drawn pages, or the name of the published set."""
-    return cache_key() if profile.dataset == "factbook" else profile.dataset
+    """What the pages were: the name and version of the drawn pages, or the name of the published set."""
+    return pages_folder().name if profile.drawn else profile.dataset
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _problem(vectors: Mapping[str, torch.Tensor], notes: Mapping[str, str], profile: Profile) -> str | None:
     """Why the embeddings do not count, as the end of a sentence, or None."""
-    if vectors.keys() != {*QUERIES, *PAGES, *(UNSEEN if profile.dataset == "factbook" else ())}:
+    if vectors.keys() != {*QUERIES, *PAGES, *(UNSEEN if profile.drawn else ())}:
         return "is missing or damaged"
     if any(rows.ndim != 2 or not torch.isfinite(rows).all() for rows in vectors.values()):
         return "holds vectors that are not finite"

@@ -37,6 +37,20 @@ class Profile:
     frozen: str  # parameters whose name matches this are not trained
     dimensions: tuple[int, ...]
     evaluations: int  # passes over the dev pages during training
+    train_split: str = "train"  # of the configuration "train"
+    dev_config: str = "dev"
+    dev_split: str = "train"
+    revision: str = ""  # a commit of the data set on the Hub that runs are pinned to
+
+    @property
+    def pixels(self) -> dict[str, int]:
+        """The size that an image processor takes: the least and the largest area of an image, in pixels."""
+        return {"shortest_edge": 32 * 32, "longest_edge": self.longest_edge}
+
+    @property
+    def drawn(self) -> bool:
+        """True where the pages are drawn here, False where they come from the Hub."""
+        return self.dataset == "factbook"
 
 
 SHORTEST_EDGE = 32 * 32  # the least area of an image, in pixels: one token
@@ -88,6 +102,9 @@ PROFILES = {
             attention="sdpa",
             longest_edge=400 * 400,
             dataset=PUBLISHED_DATA,
+            train_split="train[:-60]",
+            dev_config="train",
+            dev_split="train[-60:]",
             train_rows=2000,
             negatives=1,
             batch_size=32,
@@ -117,6 +134,9 @@ PROFILES = {
             attention="sdpa",
             longest_edge=600 * 600,
             dataset=PUBLISHED_DATA,
+            train_split="train[:-60]",
+            dev_config="train",
+            dev_split="train[-60:]",
             train_rows=10_000,
             negatives=1,
             batch_size=64,

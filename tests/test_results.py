@@ -1,6 +1,7 @@
 """Embeddings of lesson 07: the learner's own first, then those shipped with a label, never a file that does not fit."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def own(tmp_path, monkeypatch):
     """Where lesson 07 would leave its embeddings, in a build of its own; nothing is shipped."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "DATA", tmp_path / "data")
-    monkeypatch.setattr(finetuned, "cache_key", lambda: "pages-of-today")
+    monkeypatch.setattr(finetuned, "pages_folder", lambda: Path("pages-of-today"))
     return tmp_path / "build" / finetuned.LESSON / finetuned.FILE
 
 
@@ -76,9 +77,10 @@ def test_own_embeddings_that_do_not_fit_do_not_count(own, shipped, fault, monkey
         finetuned.save_embeddings(own, PROFILES["full"], QUERY_IDS, PAGE_IDS, **vectors(unseen=False))
     else:
         with monkeypatch.context() as patch:
-            patch.setattr(
-                finetuned, "fingerprint" if fault == "another model" else "cache_key", lambda *_: "of yesterday"
-            )
+            if fault == "another model":
+                patch.setattr(finetuned, "fingerprint", lambda *_: "of yesterday")
+            else:
+                patch.setattr(finetuned, "pages_folder", lambda: Path("of yesterday"))
             save(own)
     assert finetuned.finetuned(TINY).label == "precomputed"
 
