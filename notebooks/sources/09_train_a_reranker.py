@@ -37,7 +37,7 @@ from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 from sklearn.linear_model import LogisticRegression
 
-from course_utils import evaluation, finetuned, plots
+from course_utils import baselines, evaluation, finetuned, plots
 from course_utils.adapters import add_lora
 from course_utils.checkpoints import checkpoint
 from course_utils.corpus import build_corpus
@@ -454,7 +454,7 @@ figure
 # %%
 sizes = [len(sample["documents"]) for sample in samples]
 hits = [any(page in dev.relevant[q] for page in ranking[:5]) for q, ranking in dev_candidates.items()]
-by_luck = [evaluation.expected_ndcg(n, 1, 1, n) * hit for n, hit in zip(sizes, hits, strict=True)]
+by_luck = [baselines.expected_ndcg(n, 1, 1, n) * hit for n, hit in zip(sizes, hits, strict=True)]
 column = {"chance": np.mean(by_luck), "retrieved": on_dev["ready"]["dev_base_ndcg@10"]}
 column |= {name: measured["dev_ndcg@10"] for name, measured in on_dev.items()}
 for name, value in column.items():
