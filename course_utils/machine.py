@@ -1,22 +1,25 @@
 """The machine a lesson runs on, and quiet libraries."""
 
+import contextlib
 import logging
 import os
 import platform
 import re
+import subprocess
 import sys
 import warnings
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import psutil
 
 # Messages of the libraries that ask nothing of a learner: (logger, words in the message).
 NOISE = (
     ("transformers.image_utils", "Image decoding with `torchvision` is deprecated"),  # torchvision is pinned
     ("transformers.trainer_utils", "The tokenizer has new PAD/BOS/EOS tokens"),  # only generation would use them
-    (
-        "transformers.configuration_utils",
-        "must be `None` or an integer within the vocabulary",
-    ),  # defaults of SiglipTextConfig
+    # defaults of SiglipTextConfig
+    ("transformers.configuration_utils", "must be `None` or an integer within the vocabulary"),
 )
 WARNINGS = (
     "IProgress not found",  # progress bars are text without ipywidgets
@@ -93,28 +96,35 @@ def peak_memory_mib() -> float:
 
     Linux gives it as VmHWM. `ru_maxrss` is the fallback: on Linux a new process inherits its parent's.
     """
-    try:
+    with contextlib.suppress(OSError, TypeError):
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-    except (OSError, TypeError):
-        pass
-    try:
+    with contextlib.suppress(ImportError):
         import resource
-    except ImportError:
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    return 0.0
 
 
-def machine() -> dict[str, str | int | float]:
-    """What the report says about this machine: cpu, cores, memory_gb (10^9 bytes), gpu, python, platform."""
+@cache
+def describe() -> dict[str, str]:
+    """This machine in words: processor, cores, memory, gpu, python, system; without torch and without host names."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        found = ""
     return {
-        "cpu": cpu_model(),
-        "cores": cores(),
-        "memory_gb": memory_gb(),
-        "gpu": _gpu(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": cpu_model(),
+        "cores": f"{cores()} cores",
+        "memory": f"{memory_gb():.0f} GB memory",
+        "gpu": found.strip().replace("\n", ", ") or "no NVIDIA GPU",
+        "python": f"Python {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+machine = describe
 
 
 def versions() -> dict[str, str]:
@@ -129,30 +139,15 @@ def versions() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    try:
+    """The processor's name."""
+    with contextlib.suppress(OSError, TypeError):
         return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1].strip()
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
 
 
 def memory_gb() -> float:
     """Memory that this process may use: the machine's, or the container's limit where that is smaller."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0.0
-    try:
+    memory = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        pass
     return round(memory / 1e9, 1)
-
-
-def _gpu() -> str:
-    try:
-        import torch
-    except ImportError:
-        return "none"
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name(0)
-    return "Apple MPS, not used" if torch.backends.mps.is_available() else "none"

@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import psutil
 from course_utils.errors import CourseError
 from course_utils.paths import ROOT
 
+SECONDS = 3600  # a step of the largest model takes minutes on a CPU
 PROGRAM = """
 {source}
 
@@ -26,8 +26,8 @@ from pathlib import Path
 from course_utils.machine import peak_memory_mib
 
 asked, answered = map(Path, sys.argv[1:])
-value = {name}(**json.loads(asked.read_text()))
-answered.write_text(json.dumps({{"value": value, "peak_mib": peak_memory_mib()}}))
+value = {name}(**json.loads(asked.read_text(encoding="utf-8")))
+answered.write_text(json.dumps({{"value": value, "peak_mib": peak_memory_mib()}}), encoding="utf-8")
 """
 
 
@@ -48,7 +48,7 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
 
     The process gets the function's source text, nothing else: what the function imports must be imported inside it,
     and arguments and value must be plain (numbers, strings, lists and dicts of them). Raises CourseError where the
-    process fails, or is ended by the system, most often for memory.
+    process fails, takes an hour, or is ended by the system, most often because memory ran out.
     """
     held = psutil.Process().memory_info().rss / 2**20  # while it waits, it takes no more
     program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
@@ -56,21 +56,28 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
     with tempfile.TemporaryDirectory() as folder:
         script, asked, answered = (Path(folder) / name for name in ("program.py", "arguments.json", "answer.json"))
         script.write_text(program, encoding="utf-8")
-        asked.write_text(json.dumps(arguments))
-        done = subprocess.run(
-            [sys.executable, script, asked, answered], env=environment, capture_output=True, text=True
-        )
+        asked.write_text(json.dumps(arguments), encoding="utf-8")
+        command = [sys.executable, script, asked, answered]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CourseError(f"{function.__name__} took more than {SECONDS} s in its own process.") from error
         if done.returncode:
             raise CourseError(_reason(function.__name__, done))
-        answer = json.loads(answered.read_text())
+        answer = json.loads(answered.read_text(encoding="utf-8"))
     if not answer["peak_mib"]:
         raise CourseError("This system does not tell a process's peak memory: run the lesson on Linux or macOS.")
     return Measured(**answer, together_mib=held + answer["peak_mib"])
 
 
 def _reason(name: str, done: subprocess.CompletedProcess) -> str:
-    if done.returncode == -signal.SIGKILL:
-        return f"The system ended the process of {name}, most likely for memory: close other programs, or take a smaller batch."
+    if done.returncode == -9:  # SIGKILL
+        return (
+            f"The system ended the process of {name}, most likely because memory ran out: "
+            "close other programs, or take a smaller batch."
+        )
     said = done.stderr.strip().splitlines()
     last = said[-1] if said else f"exit code {done.returncode}"
-    return f"{name} failed in its own process ({last[:300]}): mend it, and import inside the function what it uses."
+    return f"{name} failed in its own process ({last[:300]}): fix it, and import inside the function what it uses."

@@ -93,8 +93,8 @@ class Run:
     def _commits(self) -> dict[str, str]:
         """The commit of each model and data set of the profile that a hub gave."""
         profile = PROFILES[self.profile]
-        found = {name: hub_commit(name, "model", getattr(profile, "revision", "")) for name in _models(profile)}
-        found[profile.dataset] = hub_commit(profile.dataset, "dataset")
+        kinds = dict.fromkeys(_models(profile), "model") | {profile.dataset: "dataset"}
+        found = {name: hub_commit(name, kind, profile.revision) for name, kind in kinds.items()}
         return {name: commit for name, commit in found.items() if commit}
 
 
