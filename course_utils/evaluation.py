@@ -3,7 +3,6 @@
 Everything is NumPy on the CPU; embeddings may be NumPy arrays or torch tensors of any dtype.
 """
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from scipy import stats
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
 
-SCORE_BYTES = 64 * 2**20  # similarities held at once
 RESAMPLE_BYTES = 64 * 2**20  # resampled indices and scores held at once
 
 
@@ -50,7 +48,7 @@ def rankings(query_embeddings, page_embeddings, page_ids: Sequence[str], k: int 
     """Ids of the k most similar pages of each query, best first.
 
     query_embeddings (q, d), page_embeddings (n, d), page_ids n; similarity is the cosine, ties go to
-    the smaller id as in `InformationRetrievalEvaluator`. Works through the queries in chunks.
+    the smaller id as in `InformationRetrievalEvaluator`.
     """
     queries, pages = _unit_rows(query_embeddings), _unit_rows(page_embeddings)
     if len(pages) != len(page_ids) or len(set(page_ids)) != len(page_ids):
@@ -65,13 +63,8 @@ def rankings(query_embeddings, page_embeddings, page_ids: Sequence[str], k: int 
         )
     by_id = np.argsort(np.asarray(page_ids), kind="stable")
     pages, ids = pages[by_id], [page_ids[i] for i in by_id]
-    chunk = max(1, SCORE_BYTES // (12 * len(ids)))  # a float32 score and an int64 index for each page
-    ranked = []
-    for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ pages.T
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        ranked += [[ids[i] for i in row] for row in top]
-    return ranked
+    best = np.argsort(-(queries @ pages.T), axis=1, kind="stable")[:, :k]
+    return [[ids[i] for i in row] for row in best]
 
 
 def per_query_ndcg(
@@ -110,7 +103,7 @@ def write_trec(
     """
     run, qrels = [], []
     for query, pages in zip(query_ids, ranked, strict=True):
-        run += [f"{query} Q0 {page} {rank} {1 / rank:.6f} {name}\n" for rank, page in enumerate(pages, start=1)]
+        run += [f"{query} Q0 {page} {rank} {len(pages) - rank} {name}\n" for rank, page in enumerate(pages, start=1)]
         qrels += [f"{query} 0 {page} 1\n" for page in sorted(_judged(relevant, query))]
     if any(line.count(" ") != 5 for line in run) or any(line.count(" ") != 3 for line in qrels):
         raise CourseError("TREC files separate their columns by spaces: use names and ids without any.")
@@ -256,8 +249,8 @@ def _pair(before, after) -> tuple[np.ndarray, np.ndarray]:
 def deduplicate_by_content(contents: Iterable, ids: Iterable[str]) -> dict[str, str]:
     """Map of each page id to the first id with the same content; order is kept.
 
-    A content is a file path (its bytes are hashed), bytes, a PIL image (its pixels are hashed), or a
-    hexadecimal hash of 16 digits or more. `set(result.values())` are the pages to embed.
+    A content is a file path (its bytes are hashed), bytes, or a PIL image (its pixels are hashed).
+    `set(result.values())` are the pages to embed.
     """
     keys: dict[str, str] = {}
     for content, page in zip(contents, ids, strict=True):
@@ -286,11 +279,7 @@ def _content_key(content) -> str:
         return digest(f"{content.mode}{content.size}".encode() + content.tobytes()).hexdigest()
     if isinstance(content, (str, Path)) and Path(content).is_file():
         return sha256(Path(content))
-    if isinstance(content, str) and re.fullmatch(r"[0-9a-fA-F]{16,}", content):
-        return content.lower()
-    raise CourseError(
-        f"{str(content)[:80]!r} is neither an image, a page that exists, nor a hash: build the pages first."
-    )
+    raise CourseError(f"{str(content)[:80]!r} is neither an image nor a page that exists: build the pages first.")
 
 
 # --- Chance -------------------------------------------------------------------------------------
