@@ -7,11 +7,12 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from course_utils import paths
 from course_utils.corpus import Corpus, build_corpus
+from course_utils.dataset import page_table, prepare_dataset
 from course_utils.evaluation import Interval, bootstrap, per_query_ndcg
 from course_utils.files import atomic_write
 from course_utils.maintain.standins.texts import caption
-from course_utils.pages.dataset import build_documents
 from course_utils.pages.splits import splits
+from course_utils.profiles import find_profile
 
 VARIANTS, SIGLIP_VARIANTS = 4, 3  # drawings of each general page
 VLM, EMBEDDER = "tiny-qwen3-vl", "tiny-qwen3-vl-embedding"
@@ -69,7 +70,7 @@ def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus,
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         said = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-        wanted = processor.tokenizer(caption(pages()[page_id], table.loc[path, "form"]), add_special_tokens=False)[
+        wanted = processor.tokenizer(caption(pages()[page_id], table.loc[page_id, "form"]), add_special_tokens=False)[
             "input_ids"
         ]
         right.append(float(said.tolist()[: len(wanted)] == wanted))
@@ -85,16 +86,14 @@ def right_first(reranker: CrossEncoder, rows) -> Interval:
 
 def write_cards() -> None:
     """Measure the stand-ins that are there on the dev and test pages and write their model cards."""
-    documents = build_documents()
-    files = {"dev": documents.dev, "test": documents.test}
-    data = load_dataset("parquet", data_files=files).with_format(None)
-    corpora = {split: build_corpus(data[split]) for split in files}
+    tiny = find_profile("tiny")
+    folder, table = prepare_dataset(tiny), page_table(tiny)
+    data = {name: load_dataset(folder, config, split="train") for name, config in (("dev", "dev"), ("test", "eval"))}
+    corpora = {split: build_corpus(rows) for split, rows in data.items()}
     makers = {VLM: _vlm, EMBEDDER: _embedder, SIGLIP: _siglip, RERANKER: _reranker}
     for name, card in makers.items():
         if (paths.MODELS / name).is_dir():
-            values = {"pages": len(splits().general), "variants": VARIANTS} | card(
-                data, corpora, documents.side_table()
-            )
+            values = {"pages": len(splits().general), "variants": VARIANTS} | card(data, corpora, table)
             atomic_write(paths.MODELS / name / "README.md", CARD.format(name=name, **values))
 
 

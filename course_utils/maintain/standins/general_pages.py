@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from course_utils.files import atomic_write
 from course_utils.machine import cores
-from course_utils.pages.dataset import cache_key
+from course_utils.pages.build import pages_folder
 from course_utils.pages.drawing import draw_page
 from course_utils.pages.facts import pages
 from course_utils.pages.layouts import general_layout
@@ -40,7 +40,7 @@ class GeneralPages:
         ids = splits().general if ids is None else ids
         jobs = [(page_id, variant, width) for variant in range(variants) for page_id in ids]
         self.pages = [pages()[page_id] for page_id, _, _ in jobs]
-        name = f"pages-{cache_key()}-{width}-{len(jobs)}"
+        name = f"{pages_folder().name}-{width}-{len(jobs)}"
         done, raw, notes = (folder / f"{name}.{ending}" for ending in ("done", "raw", "json"))
         shape = (len(jobs), HEIGHT, width, 3)
         if not done.exists():
@@ -59,4 +59,4 @@ class GeneralPages:
             atomic_write(notes, json.dumps([words, forms]))
             atomic_write(done, "")
         self.images = np.memmap(raw, np.uint8, "c", shape=shape)
-        self.words, self.forms = json.loads(notes.read_text())
+        self.words, self.forms = json.loads(notes.read_text(encoding="utf-8"))
