@@ -248,8 +248,8 @@ check("pages in the softmax", candidates, tests)
 # %% [markdown]
 # ## 5. The data in the loss's columns, and the arguments
 #
-# The loss reads columns **by order, not by name**: anchor, positive, negatives. So select them in that order. The
-# page columns are `Image` features: a page is decoded when its batch needs it, not before.
+# The loss reads columns **by order, not by name**: anchor, positive, negatives. So select them in that order. Pages are
+# decoded when their batch needs them.
 #
 # - `learning_rate`, `warmup_steps`: a share of 0.1 of the steps warms up, then the rate falls in a line to zero.
 # - `learning_rate_mapping`: other rates by parameter name. The stand-in's word table moves faster in `tiny`:
@@ -423,7 +423,7 @@ check("the shortest good vector", smallest, tests)
 # %% [markdown]
 # ## 8. Won and lost
 #
-# Figures persuade, pages explain. One query that training won, then the one that it lost most (or helped least).
+# One query that training won, then the one that it lost most (or helped least).
 
 # %%
 won, lost = int(np.argmax(after - before)), int(np.argmin(after - before))
@@ -481,7 +481,7 @@ run.save()
 # activations. LoRA freezes them and trains two slim matrices beside each attention projection. `make full-size`
 # computes which GPU holds what.
 #
-# `add_lora` is short; read it first. It casts the adapter to float32: a new adapter comes in the model's dtype. If you
+# Read `add_lora` first: a new adapter comes in the model's dtype, so it is cast to float32. If you
 # have no adapter yet, the cells after it make one and train it for one step, with and without **activation
 # checkpointing** under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does
 # merging it into the weights change?

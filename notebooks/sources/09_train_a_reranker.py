@@ -322,9 +322,8 @@ check("the positive weight", weight, tests)
 # `CrossEncoderRerankingEvaluator` takes the retriever's ranking as `documents`, and reports NDCG@10 before and after
 # reranking. With `always_rerank_positives=False` a page that retrieval missed stays missed.
 #
-# In `tiny` the image tower stays frozen and the words move faster, as in lesson 07. Each model is built afresh,
-# trained, scored on dev and let go before the next one comes. Same data, same loss, same start: will the two forms
-# part?
+# In `tiny` the image tower stays frozen and the words move faster, as in lesson 07. Each is built, trained, scored on
+# dev and deleted before the next. Same data, same loss, same start: will the two forms part?
 
 # %%
 dev_top = evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH)
@@ -547,7 +546,7 @@ print(f"{won} queries won, {lost} lost; ceiling {recall:.3f}")
 # two lines: the reranker alone forgets what the retriever knew, while in the sum it takes a strong no to move a page
 # that retrieval was sure of.
 #
-# Was your guess right? Lesson 07's retriever is nearly perfect on these pages; this small reranker is not. Whether
+# Lesson 07's retriever is nearly perfect on these pages; this small reranker is not. Whether
 # yours beats your retriever is no rule, but a measurement.
 #
 # ### By slice
