@@ -322,8 +322,8 @@ check("the positive weight", weight, tests)
 # `CrossEncoderRerankingEvaluator` takes the retriever's ranking as `documents`, and reports NDCG@10 before and after
 # reranking. With `always_rerank_positives=False` a page that retrieval missed stays missed.
 #
-# In `tiny` the image tower stays frozen and the words move faster, as in lesson 07. Each is built, trained, scored on
-# dev and deleted before the next. Same data, same loss, same start: will the two forms part?
+# In `tiny` the image tower stays frozen and the words move faster, as in lesson 07. Each model is built, trained, scored
+# and deleted before the next. Same data, loss and start: will the two forms part?
 
 # %%
 dev_top = evaluation.rankings(dev_queries, dev_pages, list(dev.corpus), k=DEPTH)
@@ -597,7 +597,7 @@ figure
 # the weight to the logits; and a softmax over a list does not change when all its logits move together, so a listwise
 # model's zero lies anywhere. Predict: on which side of the diagonal will the curve run?
 #
-# The cure is small and you have it already: Platt scaling's slope and offset, fitted on *dev* pairs. By itself it keeps
+# The cure: Platt scaling's slope and offset, fitted on *dev* pairs. By itself it keeps
 # the order, so the reranker's own NDCG stays as it is.
 
 
