@@ -1,12 +1,10 @@
 """Every plot of the lessons: `plots.gallery(...)`. One module a theme."""
 
-from course_utils.plots.compare import by_budget, chance, gains, shares, size_and_score
-from course_utils.plots.inputs import clouds
-from course_utils.plots.measure import interval_width, systems
-from course_utils.plots.memory import by_batch_size, score_by_batch_size, similarity_matrix
-from course_utils.plots.models import cost_of_pixels
-from course_utils.plots.rerank import by_depth, reliability
-from course_utils.plots.results import before_after, by_dimension, gallery, pages_row, training_curve
+from course_utils.plots.certainty import chance, gains, interval_width, reliability
+from course_utils.plots.galleries import gallery, pages_row
+from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
+from course_utils.plots.training import by_batch_size, by_budget, cost_of_pixels, score_by_batch_size, training_curve
+from course_utils.plots.vectors import clouds, similarity_matrix
 
 __all__ = [
     "before_after",
