@@ -19,7 +19,7 @@ from course_utils.paths import ROOT, SOLUTIONS  # noqa: E402
 from course_utils.runner.notebooks import find_sources  # noqa: E402, after the environment is set
 
 ONLY_THIS_MACHINE = ROOT / "course_utils" / "maintain" / "rehearsal" / "only_this_machine"
-SLOW_FIXTURES = {"dataset", "documents", "execute", "ran"}
+SLOW_FIXTURES = {"dataset", "execute", "ran"}
 CELL_SECONDS = 30 * 60
 
 

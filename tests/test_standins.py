@@ -58,6 +58,7 @@ def train(corpus, teacher, folder, stops):
     return model.state_dict()
 
 
+@pytest.mark.slow
 def test_training_stopped_and_resumed_gives_the_same_weights_as_in_one_go(corpus, teacher, tmp_path):
     whole = train(corpus, teacher, tmp_path / "whole", [4])
     parts = train(corpus, teacher, tmp_path / "parts", [1, 3, 4])
@@ -168,6 +169,7 @@ def test_an_altered_or_missing_checkpoint_is_named_with_what_to_do(tmp_path, mon
         checkpoints.checkpoint("tiny-qwen3-vl-embedding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [[1, 3]], ids=str)
 def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpus, teacher, tmp_path, stops):
     wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
@@ -218,6 +220,7 @@ def test_rotary_positions_tell_how_far_apart_patches_are_and_go_without_trace():
     assert torch.equal(products(), plain) and "forward" not in vars(query)
 
 
+@pytest.mark.slow
 def test_a_second_training_takes_over_all_that_the_first_learned(corpus, teacher, tmp_path):
     wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
     reader, processor = new_model()
