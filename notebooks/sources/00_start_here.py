@@ -88,7 +88,7 @@ overview.lesson_table()
 # ### Exercise 1: choose
 # Write the name of the profile that you will start with on this machine.
 #
-# *Hint: the last line of the check recommends one, and the smallest runs everywhere.*
+# *Hint: the check's line `profile` recommends one, and the smallest runs everywhere.*
 
 # %%
 # <solution> stub: my_profile = ...
