@@ -4,10 +4,9 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
-from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -17,36 +16,48 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from course_utils import files, paths
 from course_utils.errors import CourseError
+from course_utils.profiles import PROFILES
+from course_utils.runner import run as module
 from course_utils.runner.cli import main
 from course_utils.runner.failures import classify
 from course_utils.runner.lessons import Lesson, UsageError, find_lessons, parse_parameters
+from course_utils.runner.notebooks import METADATA
 from course_utils.runner.records import Record, read_record, record_path, write_record
-from course_utils.runner.run import Interrupted, _kernel_manager, kernel_environment, run_lessons
+from course_utils.runner.run import Interrupted, kernel_environment, run_lessons
 
-TINY = SimpleNamespace(name="tiny", network=False, minutes={"07": 5.0})
+TINY, FULL = PROFILES["tiny"], PROFILES["full"]
 PARAMETERS = 'PROFILE = "tiny"\nSEED = 0\nRATE = 0.5\nFAST = False\nRESUME = False  # go on with training'
 RECORDS = """import os
-from course_utils.runs import Run
+from course_utils.recording import Run
 run = Run("07_toy", profile=PROFILE, seed=SEED)
-run.record("ndcg@10/before", 0.5)
-run.record("ndcg@10/after", 0.9)
+for name, value in (("before", 0.5), ("after", 0.9)):
+    for part, shift in (("", 0), ("/low", -0.05), ("/high", 0.05)):
+        run.record(f"ndcg@10/{name}{part}", value + shift)
 run.save()
 print("offline", os.environ["HF_HUB_OFFLINE"], "seed", SEED, "resume", RESUME)"""
+posix = pytest.mark.skipif(os.name == "nt", reason="signals and scripts of Linux and macOS")
 
 
 def write_lesson(folder, *cells, name="07_toy", parameters=PARAMETERS):
-    """A lesson of a header, parameters and the given code cells, each under a heading."""
+    """A lesson of a header, parameters and the given code cells."""
+    head = new_markdown_cell(f"# {name[:2]} · A toy lesson\n\n**Time** tiny 5 min · full 3 h")
     notebook = new_notebook(
-        cells=[
-            new_markdown_cell(f"# {name[:2]} · A toy lesson\n\n**You will be able to**"),
-            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        ]
+        cells=[head, new_code_cell(parameters, metadata={"tags": ["parameters"]})], metadata=METADATA
     )
-    for number, source in enumerate(cells):
-        notebook.cells += [new_markdown_cell(f"## Step {number}"), new_code_cell(source)]
+    notebook.cells += [new_code_cell(source) for source in cells]
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{name}.ipynb")
     return Lesson(folder / f"{name}.ipynb")
+
+
+def a_record(**values):
+    base = dict(lesson="07_toy", title="07 · Toy", profile="tiny", parameters={}, variant="learner", fingerprint="x")
+    return Record(**{**base, "machine": "a machine", "commit": "abc", **values})
+
+
+def run_quietly(lesson, build, *arguments, **options):
+    (record,) = run_lessons([lesson], TINY, build, *arguments, say=lambda text: None, **options)
+    return record
 
 
 def outputs(path):
@@ -71,93 +82,68 @@ def command(*words):
 def test_a_lesson_runs_from_any_folder_and_is_reported_then_resume_leaves_it_alone(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    lesson, build, said = write_lesson(tmp_path / "a {course}", RECORDS), tmp_path / "build", []
-    first = run_lessons([lesson], TINY, build, {"SEED": 3}, say=said.append)
-
-    assert [record.status for record in first] == ["finished"] and "07 finished" in said[0]
+    lesson, build = write_lesson(tmp_path / "a {course}", RECORDS), tmp_path / "build"
+    assert run_quietly(lesson, build, {"SEED": 3}).status == "finished"
     assert "offline 1 seed 3 resume False" in outputs(build / "07_toy.ipynb")
-    assert json.loads((build / "07_toy" / "metrics.json").read_text())["seed"] == 3
-    report = (build / "index.html").read_text()
-    assert "✓ finished" in report and "+0.400" in report and 'href="07_toy.html"' in report
-    html = (build / "07_toy.html").read_text()
+    assert json.loads((build / "07_toy" / "metrics.json").read_text(encoding="utf-8"))["seed"] == 3
+    report = (build / "index.html").read_text(encoding="utf-8")
+    assert "finished" in report and "0.850 to 0.950" in report and 'href="07_toy.html"' in report
+    html = (build / "07_toy.html").read_text(encoding="utf-8")
     assert "offline 1 seed 3" in html and "<script src" not in html
-    assert "Step 0" in [cell["heading"] for cell in first[0].slowest]
 
     written = (build / "07_toy.ipynb").stat().st_mtime_ns
-    run_lessons([lesson], TINY, build, {"SEED": 3}, resume=True, say=said.append)
-    assert "left as it is" in said[-1] and (build / "07_toy.ipynb").stat().st_mtime_ns == written
+    assert run_quietly(lesson, build, {"SEED": 3}, resume=True).status == "finished"
+    assert (build / "07_toy.ipynb").stat().st_mtime_ns == written
 
-    record_path(build, "07_toy").write_text('{"format": 0, "status": "ok"}')  # a build from an older course
-    run_lessons([lesson], TINY, build, {"SEED": 3}, resume=True, say=said.append)
-    assert "from another version of the course" in said[-2]
+    record_path(build, "07_toy").write_text('{"format": 0, "status": "ok"}', encoding="utf-8")  # of an older course
+    run_quietly(lesson, build, {"SEED": 3}, resume=True)
     assert read_record(build, "07_toy").status == "finished"
     assert "resume True" in outputs(build / "07_toy.ipynb")
 
 
-def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(course):
-    write_lesson(course / "notebooks", "print('kept')", "# a comment\nimport no_such_package", "print('never')")
-    result = command("run", "7")
-    assert result.exit_code == 1 and "Traceback" not in result.output
-    assert "no_such_package" in result.output and "requirements.lock" in result.output
-
-    record = read_record(course / "build", "07_toy")
-    assert record.status == "failed" and record.failure["class"] == "dependency"
-    assert "Step 1: import no_such_package" in record.failure["cell"]
-    assert outputs(course / "build" / "07_toy.ipynb") == "kept\n"
-    assert "kept" in (course / "build" / "07_toy.html").read_text()
-    assert "✕ failed" in (course / "build" / "index.html").read_text()
-
-
-def test_a_kernel_that_dies_is_a_failure_of_its_own_class(tmp_path):
-    lesson = write_lesson(tmp_path, "import os\nos._exit(9)", "print('never')")
-    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
-    assert record.status == "failed" and record.failure["class"] == "kernel"
-    assert "import os" in record.failure["cell"]
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("# a comment\nimport no_such_package", "dependency"),
+        ("import os; os._exit(9)", "kernel"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", "memory", marks=posix),
+        ("import threading; threading.Event().wait()", "timeout"),
+    ],
+)
+def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(tmp_path, source, kind):
+    lesson, build = write_lesson(tmp_path, "print('kept')", source, "print('never')"), tmp_path / "build"
+    record = run_quietly(lesson, build, cell_minutes=0.05)
+    assert (record.status, record.failure["class"]) == ("failed", kind)
+    assert source.splitlines()[-1] in record.failure["cell"] and record.failure["advice"]
+    assert outputs(build / "07_toy.ipynb") == "kept\n"
+    assert "kept" in (build / "07_toy.html").read_text(encoding="utf-8")
+    assert f"<b>{kind}</b>" in (build / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_lesson_that_the_system_ends_for_memory_keeps_what_ran_and_says_so(tmp_path):
-    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-    lesson = write_lesson(tmp_path, "print('kept')", kill)
-    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
-    assert record.status == "failed" and record.failure["class"] == "memory" and "ROWS" in record.failure["advice"]
-    assert kill.splitlines()[0] in record.failure["cell"]
-    assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
-
-
-def test_a_cell_over_its_limit_ends_the_lesson_and_keeps_what_ran(tmp_path):
-    lesson = write_lesson(tmp_path, "print('kept')", "import time\ntime.sleep(600)")
-    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None, cell_minutes=0.05)
-    assert record.status == "failed" and record.failure["class"] == "timeout"
-    assert "time.sleep" in record.failure["cell"] or "import time" in record.failure["cell"]
-    assert outputs(tmp_path / "build" / "07_toy.ipynb") == "kept\n"
-
-
-def test_a_kernel_that_cannot_start_is_a_failure_of_its_own_class(tmp_path, monkeypatch):
-    lesson = write_lesson(tmp_path, "print('never')")
-    python = tmp_path / "python"
+@posix
+def test_a_kernel_that_cannot_start_says_what_to_install(course, monkeypatch):
+    write_lesson(course / "notebooks", "print('never')")
+    python = course / "python"
     python.write_text("#!/bin/sh\necho No module named ipykernel >&2\nexit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    (record,) = run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
-    assert record.status == "failed" and record.failure["class"] == "kernel"
-    assert "did not start" in record.failure["advice"] and "requirements.lock" in record.failure["advice"]
+    result = command("run", "7")
+    assert result.exit_code == 1 and "requirements.lock" in result.output and "Traceback" not in result.output
+    assert read_record(course / "build", "07_toy").failure["class"] == "kernel"
 
 
 def test_a_second_run_of_a_lesson_in_one_build_is_refused_while_the_first_works(tmp_path):
-    lesson = write_lesson(tmp_path, "print('never')")
-    other = Record("07_toy", "A toy lesson", "tiny", {}, "learner", lesson.fingerprint())
     parent = psutil.Process(os.getppid())
-    other.process = [parent.pid, parent.create_time()]
-    write_record(tmp_path / "build", other)
-    with pytest.raises(CourseError, match=f"process {parent.pid}.*wait for it to end"):
-        run_lessons([lesson], TINY, tmp_path / "build", say=lambda text: None)
+    write_record(tmp_path / "build", a_record(process=[parent.pid, parent.create_time()]))
+    with pytest.raises(CourseError, match=f"process {parent.pid}"):
+        run_quietly(write_lesson(tmp_path, "print('never')"), tmp_path / "build")
     assert not (tmp_path / "build" / "07_toy.ipynb").exists()
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_there_stays(course, monkeypatch):
-    write_lesson(course / "notebooks", RECORDS)
-    assert command("run", "7").exit_code == 0
-    report = (course / "build" / "index.html").read_text()
+def test_a_full_disk_is_one_sentence_and_the_report_stays(course, monkeypatch):
+    write_lesson(course / "notebooks", "print('never')")
+    (course / "build").mkdir()
+    (course / "build" / "index.html").write_text("whole", encoding="utf-8")
 
     def full(handle, *arguments):
         os.close(handle)
@@ -166,90 +152,73 @@ def test_a_full_disk_is_one_sentence_and_what_was_there_stays(course, monkeypatc
     monkeypatch.setattr(files.os, "fdopen", full)
     result = command("run", "7")
     assert result.exit_code == 1 and "disk is full" in result.output and "Traceback" not in result.output
-    assert (course / "build" / "index.html").read_text() == report
+    assert (course / "build" / "index.html").read_text(encoding="utf-8") == "whole"
 
 
-RUN_ALONE = """import sys
+RUN_ALONE = """import signal, sys
 from pathlib import Path
-from types import SimpleNamespace
-from course_utils.lessons import find_lessons
-from course_utils.runner import run_lessons
-profile = SimpleNamespace(name="tiny", network=False, minutes={})
+from course_utils.profiles import PROFILES
+from course_utils.runner.lessons import find_lessons
+from course_utils.runner.run import run_lessons
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 try:
-    run_lessons(find_lessons(Path(sys.argv[1])), profile, Path(sys.argv[2]))
+    run_lessons(find_lessons(Path(sys.argv[1])), PROFILES["tiny"], Path(sys.argv[2]))
 except RuntimeError as error:
     sys.exit(str(error))
 """
-ENDLESS = (
-    "import os, pathlib, time\npathlib.Path(os.environ['COURSE_BUILD'], 'kernel').write_text(str(os.getpid()))\n"
-    "while True:\n    time.sleep(0.1)"
-)
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_ends_its_kernel_and_counts_as_interrupted(tmp_path, number):
-    lesson, build = write_lesson(tmp_path / "notebooks", ENDLESS), tmp_path / "build"
-    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT)}
-    runner = subprocess.Popen(
-        [sys.executable, "-c", RUN_ALONE, str(lesson.path.parent), str(build)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # background jobs ignore it
-    mark = build / "kernel"
-    until(lambda: runner.poll() is not None or (mark.exists() and mark.read_text()))
-    with pytest.raises(CourseError, match=f"process {runner.pid}"):  # one build, one run at a time
-        run_lessons([lesson], TINY, build)
-
-    runner.send_signal(number)
-    _, message = runner.communicate(timeout=60)
-    until(lambda: not psutil.pid_exists(int(mark.read_text())))
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+def test_a_stopped_run_ends_its_kernel_and_counts_as_interrupted(tmp_path, name):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        talk = f"import socket\nline = socket.create_connection({server.getsockname()})\nline.recv(1)"
+        lesson, build = write_lesson(tmp_path / "notebooks", talk), tmp_path / "build"
+        runner = subprocess.Popen(
+            [sys.executable, "-c", RUN_ALONE, str(lesson.path.parent), str(build)],
+            env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        kernel, _ = server.accept()  # the cell runs
+    with kernel:
+        kernel.settimeout(60)
+        with pytest.raises(CourseError, match=f"process {runner.pid}"):  # one build, one run at a time
+            run_quietly(lesson, build)
+        runner.send_signal(getattr(signal, name))
+        _, message = runner.communicate(timeout=60)
+        assert kernel.recv(1) == b"", "the kernel is still there"
     assert read_record(build, "07_toy").status == "interrupted"
-    if number == signal.SIGINT:
+    if name == "SIGINT":
         assert "course run 07 --resume" in message and "Traceback" not in message
-        assert "Go on with" in (build / "index.html").read_text()
+        assert "Go on with" in (build / "index.html").read_text(encoding="utf-8")
 
 
 def test_ctrl_c_names_the_command_that_goes_on_with_all_options(tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("course_utils.runner._execute", stop)
-    full = SimpleNamespace(name="full", network=True, minutes={})
-    with pytest.raises(
-        Interrupted, match="course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"
-    ):
-        run_lessons(
-            [write_lesson(tmp_path, RECORDS)], full, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5
-        )
+    monkeypatch.setattr(module, "_execute", stop)
+    again = "course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"
+    with pytest.raises(Interrupted, match=again):
+        lesson = write_lesson(tmp_path, RECORDS)
+        run_lessons([lesson], FULL, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5)
 
 
-def test_an_unknown_parameter_is_refused_before_anything_runs(course):
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["07", "-p", "NO_SUCH", "1"], ["NO_SUCH", "PROFILE, SEED, RATE, FAST, RESUME"]),
+        (["--profile", "huge"], ["huge", "tiny", "t4", "full"]),
+        (["99"], ["99", "07"]),
+    ],
+)
+def test_a_wrong_command_names_what_there_is_before_anything_runs(course, words, named):
     write_lesson(course / "notebooks", RECORDS)
-    result = command("run", "07", "-p", "NO_SUCH", "1")
-    assert result.exit_code == 2
-    assert "NO_SUCH" in result.output and "PROFILE, SEED, RATE, FAST, RESUME" in result.output
+    result = command("run", *words)
+    assert result.exit_code == 2 and all(name in result.output for name in named)
     assert not (course / "build").exists()
-
-
-def test_an_unknown_profile_names_those_there_are(course):
-    write_lesson(course / "notebooks", RECORDS)
-    result = command("run", "--profile", "huge")
-    assert result.exit_code == 2 and all(name in result.output for name in ("huge", "tiny", "t4", "full"))
-
-
-def test_an_unknown_lesson_names_those_there_are(course):
-    write_lesson(course / "notebooks", RECORDS)
-    result = command("run", "99")
-    assert result.exit_code == 2 and "no lesson 99" in result.output and "07" in result.output
 
 
 def test_a_course_without_notebooks_says_how_to_write_them(course):
@@ -260,14 +229,14 @@ def test_a_course_without_notebooks_says_how_to_write_them(course):
 def test_a_build_that_is_a_file_is_named(tmp_path):
     (tmp_path / "build").write_text("mine")
     with pytest.raises(CourseError, match="COURSE_BUILD"):
-        run_lessons([write_lesson(tmp_path, RECORDS)], TINY, tmp_path / "build")
+        run_quietly(write_lesson(tmp_path, RECORDS), tmp_path / "build")
     assert (tmp_path / "build").read_text() == "mine"
 
 
 def test_parameters_take_the_type_of_the_lessons_own_values(tmp_path):
-    lesson = write_lesson(tmp_path, parameters=PARAMETERS + '\nMODEL = "a=b"\nLIMIT = None')
-    pairs = [("SEED", "4"), ("RATE", "1"), ("FAST", "true"), ("MODEL", "7"), ("LIMIT", "20")]
-    assert parse_parameters(lesson, pairs) == {"SEED": 4, "RATE": 1.0, "FAST": True, "MODEL": "7", "LIMIT": 20}
+    lesson = write_lesson(tmp_path, parameters=PARAMETERS + '\nMODEL = "a"')
+    pairs = [("SEED", "4"), ("RATE", "1"), ("FAST", "true"), ("MODEL", "7")]
+    assert parse_parameters(lesson, pairs) == {"SEED": 4, "RATE": 1.0, "FAST": True, "MODEL": "7"}
     for name, value in [("SEED", "many"), ("SEED", "1.5"), ("FAST", "1"), ("PROFILE", "t4")]:
         with pytest.raises(UsageError, match=name):
             parse_parameters(lesson, [(name, value)])
@@ -279,7 +248,6 @@ def test_lessons_are_found_by_number_and_name_in_order(tmp_path):
     (tmp_path / "scratch.ipynb").write_text("{}")
     assert [lesson.name for lesson in find_lessons(tmp_path)] == ["07_toy", "08_next"]
     assert [lesson.name for lesson in find_lessons(tmp_path, ["8", "07_toy"])] == ["07_toy", "08_next"]
-    assert find_lessons(tmp_path, ["7"])[0].title() == "07 · A toy lesson"
 
 
 def test_outputs_do_not_change_a_lessons_fingerprint_but_cells_do(tmp_path):
@@ -294,47 +262,40 @@ def test_outputs_do_not_change_a_lessons_fingerprint_but_cells_do(tmp_path):
 
 def test_a_notebook_that_is_damaged_is_named(tmp_path):
     (tmp_path / "07_toy.ipynb").write_text("{")
-    with pytest.raises(CourseError, match="cannot be read as a notebook"):
+    with pytest.raises(CourseError, match="07_toy"):
         Lesson(tmp_path / "07_toy.ipynb").parameters()
 
 
-def record(**values):
-    base = dict(lesson="07_toy", title="t", profile="tiny", parameters={}, variant="learner", fingerprint="x")
-    return Record(**{**base, **values})
-
-
 def test_resume_runs_again_what_differs_in_anything_that_decides_the_figures():
-    assert record().same_run(record(parameters={"RESUME": True}))
-    for change in (
-        {"fingerprint": "y"},
-        {"profile": "t4"},
-        {"parameters": {"SEED": 1}},
-        {"variant": "solutions"},
-        {"versions": {"torch": "0"}},
+    assert a_record().same_run(a_record(parameters={"RESUME": True}))
+    for name, value in (
+        ("fingerprint", "y"),
+        ("profile", "t4"),
+        ("parameters", {"SEED": 1}),
+        ("variant", "solutions"),
+        ("versions", {"torch": "0"}),
     ):
-        assert not record().same_run(record(**change))
+        assert not a_record().same_run(a_record(**{name: value}))
 
 
 def test_a_record_whose_process_is_gone_was_interrupted(tmp_path):
-    write_record(tmp_path, record(process=[os.getpid(), 1.0]))  # our number, another process
+    write_record(tmp_path, a_record(process=[os.getpid(), 1.0]))  # our number, another process
     assert read_record(tmp_path, "07_toy").status == "interrupted"
-    write_record(tmp_path, record())
+    write_record(tmp_path, a_record())
     assert read_record(tmp_path, "07_toy").status == "running"
 
 
 def test_only_profiles_without_a_network_are_offline(tmp_path):
     assert kernel_environment(TINY, tmp_path)["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in kernel_environment(SimpleNamespace(network=True), tmp_path)
+    assert "HF_HUB_OFFLINE" not in kernel_environment(FULL, tmp_path)
 
 
 def test_the_kernel_is_this_python_whatever_kernels_the_home_folder_has(tmp_path, monkeypatch):
-    spec = tmp_path / "kernels" / "python3"
-    spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(
-        json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"})
-    )
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    manager = _kernel_manager({"PLACE": "a$b"})(kernel_name="python3")
+    manager = module._kernel_manager({"PLACE": "a$b"})(kernel_name="python3")
     assert manager.kernel_spec.argv[0] == sys.executable and manager.kernel_spec.env == {"PLACE": "a$$b"}
 
 
@@ -345,16 +306,11 @@ def test_the_kernel_is_this_python_whatever_kernels_the_home_folder_has(tmp_path
         ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory", "memory"),
         ("OSError", "[Errno 28] No space left on device", "disk"),
         ("ConnectionError", "", "network"),
-        ("ModuleNotFoundError", "No module named 'x'", "dependency"),
-        ("DeadKernelError", "Kernel died", "kernel"),
-        ("CellTimeoutError", "", "timeout"),
         ("AssertionError", "", "assertion"),
         ("ValueError", "", "error"),
+        ("CourseError", "Run `course build-standins`.", "set-up"),
     ],
 )
-def test_failures_are_classed(name, message, kind):
-    assert classify(name, message)[0] == kind
-
-
-def test_an_error_of_the_course_is_its_own_advice():
-    assert classify("CourseError", "Run `course build-standins`.") == ("set-up", "Run `course build-standins`.")
+def test_failures_are_classed_with_advice(name, message, kind):
+    found, advice = classify(name, message)
+    assert found == kind and advice

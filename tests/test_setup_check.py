@@ -1,116 +1,114 @@
-"""`course check` tells what is wrong with a machine and which command mends it; it neither raises nor hangs."""
+"""`course check` tells what is wrong with a machine and which command fixes it; it neither raises nor hangs."""
 
 import shutil
-import sys
-import time
+import threading
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 from click.testing import CliRunner
 
-from course_utils import finetuned, paths
+from course_utils import finetuned, machine, paths
 from course_utils.errors import CourseError
-from course_utils.runner import setup_check
+from course_utils.profiles import PROFILES
+from course_utils.runner import downloads, setup_check
 from course_utils.runner.cli import main
-from course_utils.runner.setup_check import FAIL, OK, WARN, Finding, check_setup, recommended_profile, summary
+from course_utils.runner.setup_check import FAIL, OK, WARN, Finding, Setup, check_setup, fitting_profiles
+
+FULL = PROFILES["full"]
 
 
 @pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    """Nobody waits for a network here; the one test about the network asks for the real thing."""
-    monkeypatch.setattr(setup_check, "hub_answers", lambda seconds=0: False)
+def alone(tmp_path, monkeypatch):
+    """No hub answers here, and its cache is empty; the test that asks counts."""
+    asked = []
+    monkeypatch.setattr(setup_check, "hub_answers", lambda seconds=0: bool(asked.append(seconds)))
+    for module in (downloads, setup_check):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
+    return asked
 
 
 def finding(name, profile="tiny"):
-    return next(found for found in check_setup(profile) if found.name == name)
+    check = getattr(setup_check, f"_{name}")
+    return setup_check._guarded(check, PROFILES[profile])
 
 
-def test_every_line_has_a_status_and_every_fault_a_command():
-    findings = check_setup()
-    assert [found.name for found in findings] == [
-        "Python",
-        "packages",
-        "disk",
-        "memory",
-        "cores",
-        "device",
-        "checkpoints",
-        "results",
-        "pages",
-        "hub",
-        "profile",
-    ]
-    for found in findings:
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_line_has_a_status_and_every_fault_a_command(profile):
+    for found in check_setup(profile).findings:
         assert found.status in (OK, WARN, FAIL) and found.text
-        assert found.status == OK or found.mend
-        assert str(paths.ROOT) not in found.mend
+        assert found.status == OK or found.fix
+        assert str(paths.ROOT) not in found.fix
 
 
-def test_a_finding_prints_its_mend_below():
-    assert str(Finding(WARN, "cores", "1 core", "buy one")).splitlines() == [
-        "WARN  cores        1 core",
-        "                   → buy one",
-    ]
+def test_the_hub_is_asked_once_and_only_by_profiles_that_need_it(alone, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    check_setup("tiny")
+    assert alone == []
+    check_setup("full")
+    assert len(alone) == 1
+    assert finding("hub", "full").status == WARN
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in finding("hub", "full").fix and len(alone) == 2
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch):
+    monkeypatch.undo()  # the real hub_answers
+    for_ever = threading.Event()
+    monkeypatch.setattr(setup_check, "_ask", lambda seconds, answers: for_ever.wait())
+    assert not setup_check.hub_answers(0.05)
+    for_ever.set()
+    monkeypatch.setattr(setup_check, "_ask", lambda seconds, answers: answers.set())
+    assert setup_check.hub_answers(5)
 
 
 def test_packages_are_held_against_the_lock(monkeypatch):
-    assert finding("packages").status == OK
+    def installed(missing=(), other=(), torch=""):
+        def found(name):
+            if name.startswith(missing):
+                raise PackageNotFoundError(name)
+            return (
+                "0.0.1" if name in other else version(name).split("+")[0] + torch if name == "torch" else version(name)
+            )
 
-    def other(name):
-        if name == "tqdm":
-            raise PackageNotFoundError(name)
-        return "0.0.1" if name == "six" else version(name)
+        monkeypatch.setattr(setup_check, "version", found)
+        return finding("packages")
 
-    monkeypatch.setattr(setup_check, "version", other)
-    found = finding("packages")
-    assert found.status == FAIL and "tqdm is missing" in found.text and "six 0.0.1 instead of" in found.text
-    assert "requirements.lock" in found.mend
-
-
-def test_another_version_is_a_warning_and_missing_cuda_packages_of_a_cpu_torch_are_nothing(monkeypatch):
-    def without_cuda(name):
-        if name.startswith(("nvidia-", "cuda-", "triton")):
-            raise PackageNotFoundError(name)
-        return version("torch").split("+")[0] + "+cpu" if name == "torch" else version(name)
-
-    monkeypatch.setattr(setup_check, "version", without_cuda)
-    assert finding("packages").status == OK
-    monkeypatch.setattr(setup_check, "version", lambda name: "0.0.1" if name == "six" else without_cuda(name))
-    found = finding("packages")
-    assert found.status == WARN and "-c requirements.lock" in found.mend
+    cuda = ("nvidia-", "cuda-", "triton")
+    assert installed(missing=cuda, torch="+cpu").status == OK
+    assert installed(missing=cuda, other=("six",), torch="+cpu").status == WARN
+    found = installed(missing=("tqdm",), other=("six",))
+    assert found.status == FAIL and "tqdm is missing" in found.text and "six 0.0.1" in found.text
+    assert "requirements.lock" in found.fix
 
 
-def test_an_old_python_fails(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    assert finding("Python").status == FAIL
-
-
-def test_a_full_disk_fails_and_names_the_command_that_makes_room(monkeypatch):
+def test_a_full_disk_fails_and_names_what_makes_room(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(2e8))
-    found = finding("disk")
-    assert (found.status, found.mend) == (FAIL, "course clean")
+    assert finding("disk").status == FAIL and "course clean" in finding("disk").fix
+    assert finding("download", "full").status == FAIL and "HF_HOME" in finding("download", "full").fix
 
 
-def test_little_memory_warns_and_too_little_fails(monkeypatch):
-    monkeypatch.setattr(setup_check, "memory_gb", lambda: 6.0)
-    assert finding("memory").status == WARN
-    monkeypatch.setattr(setup_check, "memory_gb", lambda: 2.0)
-    assert finding("memory").status == FAIL
+def test_memory_is_held_against_what_the_lessons_first_cells_say(monkeypatch):
+    monkeypatch.setattr(setup_check, "_lesson_memory", lambda profile: {"01": 2.0, "02": 2.0, "06": 8.0})
+    for total, status in ((8.0, OK), (6.0, WARN), (1.0, FAIL)):
+        monkeypatch.setattr(machine, "memory_gb", lambda total=total: total)
+        assert finding("memory").status == status
+        assert ("06" in finding("memory").fix) == (status == WARN)
 
 
 def test_a_gpu_profile_without_its_gpu_fails_and_tiny_needs_none(monkeypatch):
     monkeypatch.setattr(setup_check, "gpu", lambda: ("", 0.0))
-    assert finding("device").status == OK
-    assert finding("device", "t4").status == FAIL
+    assert (finding("device").status, finding("device", "t4").status) == (OK, FAIL)
     monkeypatch.setattr(setup_check, "gpu", lambda: ("T4", 15.8))
-    assert finding("device", "t4").status == OK
-    assert (finding("device", "full").status, finding("device", "full").mend) == (WARN, "course run --profile t4")
+    assert (finding("device", "t4").status, finding("device", "full").status) == (OK, WARN)
+    assert finding("device", "full").fix == "course run --profile t4"
 
 
-@pytest.mark.parametrize("memory, name", [(0.0, "tiny"), (8.0, "tiny"), (15.8, "t4"), (48.0, "t4"), (85.0, "full")])
-def test_the_recommended_profile_is_the_largest_whose_gpu_is_here(memory, name):
-    assert recommended_profile(memory) == name
+@pytest.mark.parametrize(("memory", "last"), [(0.0, "tiny"), (8.0, "tiny"), (15.8, "t4"), (48.0, "t4"), (85.0, "full")])
+def test_the_last_profile_that_fits_is_the_largest_whose_gpu_is_here(memory, last):
+    assert fitting_profiles(memory)[-1] == last
 
 
 def test_an_altered_checkpoint_fails(tmp_path, monkeypatch):
@@ -119,7 +117,7 @@ def test_an_altered_checkpoint_fails(tmp_path, monkeypatch):
     assert finding("checkpoints").status == OK
     (tmp_path / "models" / "tiny-qwen3-vl" / "config.json").write_text("{}")
     found = finding("checkpoints")
-    assert found.status == FAIL and "tiny-qwen3-vl " in found.text and found.mend == "git checkout data/models"
+    assert found.status == FAIL and "tiny-qwen3-vl" in found.text and found.fix == "git checkout data/models"
 
 
 def test_missing_results_fail_with_the_command_that_brings_them_back(monkeypatch):
@@ -127,43 +125,40 @@ def test_missing_results_fail_with_the_command_that_brings_them_back(monkeypatch
         raise CourseError("nothing there")
 
     monkeypatch.setattr(finetuned, "finetuned", missing)
-    assert (finding("results").status, finding("results").mend) == (FAIL, "git checkout data/precomputed")
-
-
-def test_no_network_matters_only_where_the_profile_needs_one(monkeypatch):
-    from huggingface_hub import constants
-
-    for offline in (True, False):
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        assert finding("hub").status == OK
-        assert finding("hub", "full").status == WARN
-        assert ("HF_HUB_OFFLINE" in finding("hub", "full").mend) == offline
-
-
-def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch):
-    monkeypatch.undo()  # the real hub_answers
-    monkeypatch.setattr(setup_check, "_ask", lambda *arguments: time.sleep(5))
-    began = time.monotonic()
-    assert not setup_check.hub_answers(0.05)
-    assert time.monotonic() - began < 4
-    monkeypatch.setattr(setup_check, "_ask", lambda address, seconds, answers: answers.set())
-    assert setup_check.hub_answers(5)
+    assert (finding("results").status, finding("results").fix) == (FAIL, "git checkout data/precomputed")
 
 
 def test_a_check_that_breaks_is_a_finding_itself(monkeypatch):
     def broken():
         raise ImportError("libcudart is missing")
 
-    monkeypatch.setattr(setup_check, "cores", broken)
+    monkeypatch.setattr(machine, "cores", broken)
     found = finding("cores")
-    assert found.status == FAIL and "libcudart" in found.text and "requirements.lock" in found.mend
+    assert found.status == FAIL and "libcudart" in found.text and "requirements.lock" in found.fix
 
 
 def test_the_command_prints_every_line_and_exits_with_1_on_a_fault(monkeypatch):
-    lines = [Finding(OK, "Python", "3.11.7")]
-    monkeypatch.setattr(setup_check, "check_setup", lambda profile: lines)
+    setup = Setup([Finding(OK, "packages", "as pinned")], ["tiny"])
+    monkeypatch.setattr(setup_check, "check_setup", lambda profile: setup)
     assert CliRunner().invoke(main, ["check"]).exit_code == 0
-    lines.append(Finding(FAIL, "disk", "full", "course clean"))
+    setup.findings.append(Finding(FAIL, "disk", "full", "course clean"))
     ran = CliRunner().invoke(main, ["check"])
-    assert ran.exit_code == 1 and "→ course clean" in ran.output and summary(lines) in ran.output
+    assert ran.exit_code == 1 and "→ course clean" in ran.output and "FAIL (1)" in ran.output
     assert CliRunner().invoke(main, ["check", "--profile", "huge"]).exit_code == 2
+
+
+def test_every_published_name_has_a_size_and_says_where_it_comes_from():
+    for profile in (PROFILES["t4"], FULL):
+        found = downloads.downloads(profile)
+        assert {one.name for one in found} == set(downloads.EXPECTED)
+        assert all(one.source.split(":")[0] in ("computed", "published", "measured") for one in found)
+        assert all(one.name in finding("download", profile.name).text for one in found)
+    assert downloads.downloads(PROFILES["tiny"]) == []
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(monkeypatch):
+    monkeypatch.setattr(downloads, "_cached", lambda: {FULL.embedder: 4_250_000_000, FULL.dataset: 3_000_000_000})
+    found = {one.name: one for one in downloads.downloads(FULL)}
+    assert found[FULL.embedder].left == 0  # nearly all of it is all that is used
+    assert found[FULL.dataset].left == found[FULL.dataset].size - 3_000_000_000
+    assert found[FULL.reranker].left == found[FULL.reranker].size

@@ -35,12 +35,6 @@ def git_commit() -> str:
         return "no commit"
 
 
-@cache
-def machine_text() -> str:
-    """This machine in one line."""
-    return " · ".join(map(str, getattr(machine, "describe", machine.machine)().values()))
-
-
 @dataclass
 class Record:
     """One run of one lesson; times in minutes, `started` in ISO 8601 with its time zone."""
@@ -60,7 +54,7 @@ class Record:
     versions: dict[str, str] = field(
         default_factory=lambda: {"python": platform.python_version(), **machine.versions()}
     )
-    machine: str = field(default_factory=lambda: machine_text())
+    machine: str = field(default_factory=lambda: " · ".join(machine.describe().values()))
     commit: str = field(default_factory=git_commit)
 
     def same_run(self, other: "Record") -> bool:

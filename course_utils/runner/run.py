@@ -161,7 +161,7 @@ def _run_lesson(
         record.minutes = round((time.monotonic() - started) / 60, 3)
         write_record(build, record)
     if output.exists():
-        _write_html(output)
+        write_html(output)
 
 
 def _execute(
@@ -236,7 +236,7 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
     return {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": place}
 
 
-def _write_html(notebook: Path) -> None:
+def write_html(notebook: Path) -> None:
     """Put the executed notebook beside itself as HTML that needs no network."""
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor

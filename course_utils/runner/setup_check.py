@@ -224,15 +224,11 @@ def _results(profile: Profile) -> tuple[str, ...]:
 
 
 def _pages(profile: Profile) -> tuple[str, ...]:
-    from course_utils.pages.dataset import cache_key
+    from course_utils.pages.build import is_whole, pages_folder
 
-    if (paths.CACHE / f"documents-{cache_key()}" / "complete.json").exists():
+    if is_whole(pages_folder()):
         return OK, "drawn, in data/cache"
-    return (
-        OK,
-        "not drawn yet: the first lesson draws them in about two minutes",
-        "course build-pages  (now, if you like)",
-    )
+    return OK, "not drawn yet: the first lesson draws them, in about two minutes; or now: course build-pages"
 
 
 def _hub(profile: Profile) -> tuple[str, ...]:
