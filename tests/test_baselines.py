@@ -1,26 +1,20 @@
-"""Readers who know too little, and the figures that show systems side by side."""
+"""Readers who know too little."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from course_utils import baselines, evaluation, plots
+from course_utils import baselines, evaluation
 from course_utils.errors import CourseError
-from course_utils.evaluation import Interval
+
+# Four countries by three topics; one query with one relevant page, one with two.
+TABLE = pd.DataFrame([{"page_id": f"{c}{t}", "country": c, "topic": t} for c in "ABCD" for t in "xyz"])
+TABLE = TABLE.set_index("page_id")
+RELEVANT = {"q0": {"Ax"}, "q1": {"Bx", "By"}}
 
 
-@pytest.fixture
-def world():
-    """Four countries by three topics; one query with one relevant page, one with two."""
-    table = pd.DataFrame([{"page_id": f"{c}{t}", "country": c, "topic": t} for c in "ABCD" for t in "xyz"]).set_index(
-        "page_id"
-    )
-    return table, {"q0": {"Ax"}, "q1": {"Bx", "By"}}
-
-
-def test_ceilings_are_the_expected_scores_of_readers_who_guess(world):
-    table, relevant = world
-    found = baselines.ceilings(["q0", "q1"], relevant, list(table.index), table)
+def test_ceilings_are_the_expected_scores_of_readers_who_guess():
+    found = baselines.ceilings(["q0", "q1"], RELEVANT, list(TABLE.index), TABLE)
     assert list(found) == ["random", "topic-only", "country-only"]
     weights = evaluation.discounts(10)
     assert found["random"][0] == pytest.approx(weights.sum() / 12)
@@ -29,52 +23,38 @@ def test_ceilings_are_the_expected_scores_of_readers_who_guess(world):
     assert found["country-only"][1] == pytest.approx(weights[:3].sum() * 2 / 3 / weights[:2].sum())
 
 
-def test_ceilings_follow_the_corpus_and_not_the_order_of_the_table(world):
-    table, relevant = world
-    pages = list(table.index)[::-1]
-    there, back = (baselines.ceilings(["q0"], relevant, ids, table) for ids in (list(table.index), pages))
+def test_ceilings_follow_the_corpus_and_not_the_table():
+    pages = list(TABLE.index)
+    there, back = (baselines.ceilings(["q0"], RELEVANT, ids, TABLE) for ids in (pages, pages[::-1]))
     assert all(np.array_equal(there[name], back[name]) for name in there)
-    fewer = baselines.ceilings(["q0"], relevant, ["Ax", "Bx"], table)
-    assert fewer["country-only"] == pytest.approx([1.0])
+    # "Ax" is the only page of its country in this corpus, so who knows the country is perfect
+    assert baselines.ceilings(["q0"], RELEVANT, ["Ax", "Bx"], TABLE)["country-only"] == pytest.approx([1.0])
 
 
-def test_without_a_table_there_is_only_chance(world):
-    table, relevant = world
-    assert list(baselines.ceilings(["q0"], relevant, list(table.index))) == ["random"]
+def test_without_a_table_there_is_only_chance():
+    assert list(baselines.ceilings(["q0"], RELEVANT, list(TABLE.index))) == ["random"]
 
 
-def test_a_judged_page_outside_the_corpus_is_named(world):
-    table, relevant = world
+def test_a_judgement_that_is_missing_is_named():
     with pytest.raises(CourseError, match="'Ax'"):
-        baselines.ceilings(["q0"], relevant, ["Bx", "By"], table)
+        baselines.ceilings(["q0"], RELEVANT, ["Bx", "By"], TABLE)
+    with pytest.raises(CourseError, match="'q9'"):
+        baselines.ceilings(["q9"], RELEVANT, list(TABLE.index))
 
 
-def test_systems_are_drawn_with_a_row_each_an_interval_each_and_the_size_of_every_slice():
-    scores = {
-        name: {"text": Interval(0.5, 0.4, 0.6, 228), "scan": Interval(0, 0, 0, 72)} for name in ("bm25", "before")
-    }
-    fig = plots.systems(scores)
-    axes = fig.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["bm25", "before"]
-    assert "NDCG@10" in axes.get_xlabel() and "95%" in axes.get_xlabel()
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["text, n=228", "scan, n=72"]
+def simulate(candidates, found, relevant, pages, k=10, draws=8000):
+    """NDCG@k of readers who shuffle the candidates, then the rest."""
+    rng = np.random.default_rng(0)
+    first, rest = np.arange(candidates) < found, np.arange(pages - candidates) < relevant - found
+    order = np.concatenate([rng.permuted(np.tile(part, (draws, 1)), axis=1) for part in (first, rest)], axis=1)
+    weights = evaluation.discounts(min(k, pages))
+    return (order[:, :k] @ weights / evaluation.discounts(min(k, relevant)).sum()).mean()
 
 
-def test_systems_with_different_slices_are_refused():
-    one = Interval(0.5, 0.4, 0.6, 10)
-    for scores in ({}, {"a": {}}, {"a": {"all": one}, "b": {"scan": one}}):
-        with pytest.raises(CourseError, match="same slices"):
-            plots.systems(scores)
-
-
-def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
-    values = np.random.default_rng(0).random(300)
-    axes = plots.interval_width({"a pair": values}, difference=0.02).axes[0]
-    line, marker = axes.get_lines()[:2]
-    x, y = line.get_xdata(), line.get_ydata()
-    assert y[0] / y[-1] == pytest.approx(np.sqrt(x[-1] / x[0]))
-    assert marker.get_xdata()[0] == 300
-    assert marker.get_ydata()[0] == pytest.approx(1.96 * values.std() / np.sqrt(300), rel=0.05)
-    assert axes.get_lines()[2].get_ydata()[0] == 0.02
-    with pytest.raises(CourseError, match="one to"):
-        plots.interval_width({})
+@pytest.mark.parametrize(
+    ("candidates", "found", "relevant", "pages"),
+    [(30, 2, 2, 60), (4, 1, 3, 40), (0, 0, 5, 50), (7, 7, 7, 20), (5, 0, 2, 8), (12, 3, 12, 12 + 30), (6, 2, 2, 6)],
+)
+def test_the_expected_score_agrees_with_a_simulation(candidates, found, relevant, pages):
+    exact = baselines.expected_ndcg(candidates, found, relevant, pages)
+    assert exact == pytest.approx(simulate(candidates, found, relevant, pages), abs=0.012)
