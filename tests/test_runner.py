@@ -23,7 +23,7 @@ from course_utils.runner.failures import classify
 from course_utils.runner.lessons import Lesson, UsageError, find_lessons, parse_parameters
 from course_utils.runner.notebooks import METADATA
 from course_utils.runner.records import Record, read_record, record_path, write_record
-from course_utils.runner.run import Interrupted, kernel_environment, run_lessons
+from course_utils.runner.run import kernel_environment, run_lessons
 
 TINY, FULL = PROFILES["tiny"], PROFILES["full"]
 PARAMETERS = 'PROFILE = "tiny"\nSEED = 0\nRATE = 0.5\nFAST = False\nRESUME = False  # go on with training'
@@ -155,16 +155,12 @@ def test_a_full_disk_is_one_sentence_and_the_report_stays(course, monkeypatch):
     assert (course / "build" / "index.html").read_text(encoding="utf-8") == "whole"
 
 
-RUN_ALONE = """import signal, sys
-from pathlib import Path
-from course_utils.profiles import PROFILES
-from course_utils.runner.lessons import find_lessons
-from course_utils.runner.run import run_lessons
+RUN_ALONE = """import pathlib, signal, sys
+from course_utils import paths
+from course_utils.runner.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
-try:
-    run_lessons(find_lessons(Path(sys.argv[1])), PROFILES["tiny"], Path(sys.argv[2]))
-except RuntimeError as error:
-    sys.exit(str(error))
+paths.NOTEBOOKS, paths.BUILD = map(pathlib.Path, sys.argv[1:])
+main(["run", "07"], prog_name="course")
 """
 
 
@@ -195,15 +191,15 @@ def test_a_stopped_run_ends_its_kernel_and_counts_as_interrupted(tmp_path, name)
         assert "Go on with" in (build / "index.html").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_names_the_command_that_goes_on_with_all_options(tmp_path, monkeypatch):
+def test_ctrl_c_names_the_command_that_goes_on_with_all_options(course, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_execute", stop)
-    again = "course run 07 --profile full -p SEED 3 --solutions --cell-minutes 2.5 --resume"
-    with pytest.raises(Interrupted, match=again):
-        lesson = write_lesson(tmp_path, RECORDS)
-        run_lessons([lesson], FULL, tmp_path / "build", {"SEED": 3}, "solutions", cell_minutes=2.5)
+    write_lesson(course / "notebooks", RECORDS)
+    result = command("run", "07", "--profile", "full", "-p", "SEED", "3", "--cell-minutes", "2.5")
+    assert result.exit_code == 130 and read_record(course / "build", "07_toy").status == "interrupted"
+    assert "course run 07 --profile full -p SEED 3 --cell-minutes 2.5 --resume" in result.output
 
 
 @pytest.mark.parametrize(

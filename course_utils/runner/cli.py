@@ -1,6 +1,7 @@
 """The `course` command."""
 
 import errno
+import shlex
 import signal
 import time
 from typing import Any
@@ -9,20 +10,30 @@ import click
 
 from course_utils import paths
 from course_utils.errors import CourseError
+from course_utils.profiles import PROFILES
+from course_utils.runner.lessons import UsageError, find_lessons, format_minutes, parse_parameters
+
+ANY_PROFILE = click.Choice(list(PROFILES))
 
 
 class CourseGroup(click.Group):
     """Prints a CourseError as one sentence: exit code 1, 2 for a wrong command, 130 for a run that was stopped."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        from course_utils.runner.lessons import UsageError
-        from course_utils.runner.run import Interrupted
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = list(args)  # what a stopped run says to give again
+        return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CourseError as error:
-            click.echo(f"{'' if isinstance(error, Interrupted) else 'Error: '}{error}", err=True)
-            ctx.exit(130 if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1)
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            again = [word for word in ctx.obj if word != "--resume"]
+            again += ["--resume"] if again[:1] == ["run"] else []
+            click.echo(f"\nStopped. Go on where it was with: {shlex.join(['course', *again])}", err=True)
+            ctx.exit(130)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise
@@ -35,17 +46,6 @@ def main() -> None:
     """Run the course and build what it needs."""
 
 
-def _profile(name: str) -> Any:
-    """The profile of that name; another name is a wrong command."""
-    from course_utils.profiles import find_profile
-    from course_utils.runner.lessons import UsageError
-
-    try:
-        return find_profile(name)
-    except CourseError as error:
-        raise UsageError(str(error)) from error
-
-
 def _stop_like_ctrl_c() -> None:
     """Let a cancelled job or a closed terminal stop a run as Ctrl-C does, except under nohup. Windows has no SIGHUP."""
     for name in ("SIGTERM", "SIGHUP"):
@@ -56,7 +56,9 @@ def _stop_like_ctrl_c() -> None:
 
 @main.command()
 @click.argument("lessons", nargs=-1, metavar="[NN]...")
-@click.option("--profile", default="tiny", show_default=True, help="tiny (no GPU, no network), t4 or full.")
+@click.option(
+    "--profile", type=ANY_PROFILE, default="tiny", show_default=True, help="tiny needs no GPU and no network."
+)
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
 @click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
 @click.option("--cell-minutes", default=720.0, show_default=True, help="End a lesson when a cell takes longer.")
@@ -72,17 +74,15 @@ def run(
     solutions: bool,
 ) -> None:
     """Run lessons (all, or those with the numbers NN) and write build/index.html."""
-    from course_utils.runner.lessons import find_lessons, parse_parameters
     from course_utils.runner.run import run_lessons
 
-    values = _profile(profile)
     chosen = find_lessons(paths.SOLUTIONS if solutions else paths.NOTEBOOKS, lessons)
     parameters: dict[str, Any] = {}
     for lesson in chosen:
         parameters |= parse_parameters(lesson, pairs)
     _stop_like_ctrl_c()
     variant = "solutions" if solutions else "learner"
-    records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
+    records = run_lessons(chosen, PROFILES[profile], paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
     click.echo(f"Report: {paths.BUILD / 'index.html'}")
     failed = [record.lesson[:2] for record in records if record.status != "finished"]
     if failed:
@@ -90,13 +90,15 @@ def run(
 
 
 @main.command()
-@click.option("--profile", default="tiny", show_default=True, help="The profile to check this machine for.")
+@click.option(
+    "--profile", type=ANY_PROFILE, default="tiny", show_default=True, help="The profile to check this machine for."
+)
 @click.pass_context
 def check(ctx: click.Context, profile: str) -> None:
     """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says how to fix it."""
     from course_utils.runner import setup_check
 
-    setup = setup_check.check_setup(_profile(profile).name)
+    setup = setup_check.check_setup(profile)
     click.echo(setup)
     ctx.exit(1 if setup.count(setup_check.FAIL) else 0)
 
@@ -104,9 +106,6 @@ def check(ctx: click.Context, profile: str) -> None:
 @main.command("list")
 def list_lessons() -> None:
     """List the lessons: number, title, and minutes and memory in each profile."""
-    from course_utils.profiles import PROFILES
-    from course_utils.runner.lessons import find_lessons, format_minutes
-
     headers = [lesson.header() for lesson in find_lessons(paths.NOTEBOOKS)]
     width = max(len(header.title) for header in headers)
     click.echo(f"{'':<{width}}" + "".join(f"  {name:<14}" for name in PROFILES))
@@ -152,12 +151,11 @@ def full_size() -> None:
 def rehearse(lessons: tuple[str, ...], names: tuple[str, ...], rows: int) -> None:
     """Run lessons in t4 and full, on a small hub of our own: the published names, widths and calls, one layer each."""
     from course_utils.maintain.rehearsal.run import rehearse
-    from course_utils.runner.lessons import find_lessons
 
     chosen = find_lessons(paths.SOLUTIONS, lessons)
     started = time.monotonic()
     results = rehearse(
-        chosen, [_profile(name) for name in dict.fromkeys(names) or ("t4", "full")], rows=rows, say=click.echo
+        chosen, [PROFILES[name] for name in dict.fromkeys(names) or ("t4", "full")], rows=rows, say=click.echo
     )
     failed = [f"{result.lesson[:2]} {result.profile}" for result in results if result.problems]
     if failed:
@@ -188,7 +186,7 @@ def build_pages() -> None:
     """Draw the page images and write the data set in data/cache."""
     from course_utils.dataset import prepare_dataset
 
-    click.echo(prepare_dataset(_profile("tiny")))
+    click.echo(prepare_dataset(PROFILES["tiny"]))
 
 
 @main.command("build-standins")

@@ -13,34 +13,17 @@ ADVICE = {
     "error": "Open the notebook at this cell: everything before it is there with its output.",
 }
 
+NETWORK = "ConnectionError ConnectError ConnectTimeout ReadTimeout OfflineModeIsEnabled LocalEntryNotFoundError"
+NETWORK += " HfHubHTTPError HTTPError URLError gaierror"
 # (class, names of errors, words in their messages), the first that fits
 CLASSES = [
-    ("disk", (), ("no space left on device", "disk quota exceeded")),
-    (
-        "memory",
-        ("MemoryError", "OutOfMemoryError"),
-        ("out of memory", "can't allocate memory", "cannot allocate memory"),
-    ),
-    ("timeout", ("CellTimeoutError",), ()),
-    ("kernel", ("DeadKernelError", "NoSuchKernel"), ("kernel died", "kernel didn't respond")),
-    ("dependency", ("ImportError", "ModuleNotFoundError", "PackageNotFoundError"), ()),
-    (
-        "network",
-        (
-            "ConnectionError",
-            "ConnectError",
-            "ConnectTimeout",
-            "ReadTimeout",
-            "OfflineModeIsEnabled",
-            "LocalEntryNotFoundError",
-            "HfHubHTTPError",
-            "HTTPError",
-            "URLError",
-            "gaierror",
-        ),
-        ("couldn't connect to", "offline mode is enabled", "name resolution"),
-    ),
-    ("assertion", ("AssertionError",), ()),
+    ("disk", "", ("no space left on device", "disk quota exceeded")),
+    ("memory", "MemoryError OutOfMemoryError", ("out of memory", "can't allocate memory", "cannot allocate memory")),
+    ("timeout", "CellTimeoutError", ()),
+    ("kernel", "DeadKernelError NoSuchKernel", ("kernel died", "kernel didn't respond")),
+    ("dependency", "ImportError ModuleNotFoundError PackageNotFoundError", ()),
+    ("network", NETWORK, ("couldn't connect to", "offline mode is enabled", "name resolution")),
+    ("assertion", "AssertionError", ()),
 ]
 
 
@@ -50,6 +33,6 @@ def classify(name: str, message: str) -> tuple[str, str]:
         return "set-up", message
     text = message.lower()
     for kind, names, words in CLASSES:
-        if name in names or any(word in text for word in words):
+        if name in names.split() or any(word in text for word in words):
             return kind, ADVICE[kind]
     return "error", ADVICE["error"]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import signal
 import time
 import warnings
@@ -37,10 +36,6 @@ HTML_TEMPLATE = """{% extends "lab/index.html.j2" %}
 {% block html_head_js_mathjax %}{% endblock %}"""
 
 
-class Interrupted(CourseError):
-    """The learner stopped the run; the message says how to go on."""
-
-
 def run_lessons(
     lessons: list[Lesson],
     profile: Profile,
@@ -56,7 +51,7 @@ def run_lessons(
     A cell that takes longer than `cell_minutes` ends its lesson. `variant` is `learner` or `solutions` and is kept in
     the record. With `resume`, lessons that finished with the same cells, settings and packages are left as they are,
     and the others get `RESUME=True` if they know that parameter.
-    Returns the records in order. Raises Interrupted on Ctrl-C, CourseError if `build` cannot be used.
+    Returns the records in order. Raises CourseError if `build` cannot be used; KeyboardInterrupt passes through.
     """
     build = Path(build).resolve()
     records = []
@@ -73,32 +68,17 @@ def run_lessons(
             expected_minutes=header.minutes.get(profile.name),
         )
         try:
-            if resume and earlier and _is_done(earlier, record, build):
+            done = earlier and earlier.status == FINISHED and (build / f"{lesson.name}.ipynb").exists()
+            if resume and done and earlier.same_run(record):
                 record = earlier
                 say(f"{lesson.number} finished before with the same settings: left as it is.")
             else:
                 _run_lesson(lesson, record, profile, build, resume, cell_minutes)
                 say(_summary(record, build))
-        except KeyboardInterrupt:
-            again = resume_command(lessons, profile.name, parameters, variant, cell_minutes)
-            raise Interrupted(f"Stopped in lesson {lesson.number}; go on where it was with: {again}") from None
         finally:
             write_report(build)
         records.append(record)
     return records
-
-
-def resume_command(
-    lessons: list[Lesson], profile: str, parameters: dict[str, Any] | None, variant: str, cell_minutes: float
-) -> str:
-    """The command that goes on with a run that was stopped."""
-    words = ["course", "run", *(lesson.number for lesson in lessons)]
-    words += ["--profile", profile] if profile != "tiny" else []
-    for name, value in (parameters or {}).items():
-        words += ["-p", name, str(value)]
-    words += ["--solutions"] if variant == "solutions" else []
-    words += ["--cell-minutes", f"{cell_minutes:g}"] if cell_minutes != CELL_MINUTES else []
-    return shlex.join([*words, "--resume"])
 
 
 def kernel_environment(profile: Profile, build: Path) -> dict[str, str]:
@@ -135,10 +115,6 @@ def _earlier_run(build: Path, lesson: Lesson, say: Callable[[str], None]) -> Rec
             "wait for it to end, or set COURSE_BUILD to another folder."
         )
     return earlier
-
-
-def _is_done(earlier: Record, record: Record, build: Path) -> bool:
-    return earlier.status == FINISHED and earlier.same_run(record) and (build / f"{record.lesson}.ipynb").exists()
 
 
 def _run_lesson(
