@@ -11,7 +11,7 @@ from typing import Any
 from course_utils.errors import CourseError
 
 FILE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
-HOURS = {"s": 1 / 60, "min": 1, "h": 60}  # minutes in each unit
+UNITS = {"s": 1 / 60, "min": 1, "h": 60}  # minutes in each unit
 
 
 class UsageError(CourseError):
@@ -39,7 +39,7 @@ def read_header(text: str) -> Header:
     return Header(
         title=title[1].strip() if title else "",
         goal=goal[1].strip() if goal else "",
-        minutes={profile: float(number) * HOURS[unit] for profile, number, unit in values("Time", "s|min|h")},
+        minutes={profile: float(number) * UNITS[unit] for profile, number, unit in values("Time", "s|min|h")},
         memory={profile: float(number) for profile, number, _ in values("Memory", "GB")},
     )
 
