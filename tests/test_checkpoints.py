@@ -1,0 +1,32 @@
+"""Checkpoints are found by name and never loaded if altered."""
+
+import pytest
+
+from course_utils import checkpoints
+from course_utils.errors import CourseError
+from course_utils.files import sha256
+
+
+def test_a_hub_name_is_left_as_it_is():
+    assert checkpoints.checkpoint("Qwen/Qwen3-VL-Embedding-2B") == "Qwen/Qwen3-VL-Embedding-2B"
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt"])
+def test_a_file_of_minilm_that_is_altered_or_missing_is_named(file, tmp_path, monkeypatch):
+    for name in ("config.json", "vocab.txt"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(checkpoints, "_minilm", lambda: tmp_path)
+    monkeypatch.setattr(checkpoints, "MINILM_SHA256", {path.name: sha256(path) for path in tmp_path.iterdir()})
+    assert checkpoints.checkpoint(checkpoints.MINILM) == str(tmp_path)
+    (tmp_path / file).write_text("altered")
+    with pytest.raises(CourseError, match=f"{file}.*reinstall"):
+        checkpoints.checkpoint(checkpoints.MINILM)
+    (tmp_path / file).unlink()
+    with pytest.raises(CourseError, match=f"{file}.*reinstall"):
+        checkpoints.checkpoint(checkpoints.MINILM)
+
+
+def test_every_file_of_minilm_that_is_loaded_is_hashed():
+    folder = checkpoints.minilm_folder()
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found - set(checkpoints.MINILM_SHA256) == {".gitattributes", "README.md", "data_config.json"}

@@ -1,0 +1,100 @@
+"""What is known about the machine, and quiet libraries."""
+
+import logging
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from course_utils import machine
+
+
+@pytest.fixture
+def fresh():
+    """`describe` asks the machine again, now and after the test."""
+    machine.describe.cache_clear()
+    yield
+    machine.describe.cache_clear()
+
+
+def test_the_machine_is_asked_once_and_described_in_words(fresh, monkeypatch):
+    asked = []
+
+    def run(command, **options):
+        asked.append((command[0], options["timeout"] > 0))
+        return subprocess.CompletedProcess(command, 0, "NVIDIA T4\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = machine.describe()
+    assert machine.describe() == found and asked == [("nvidia-smi", True)]
+    assert found["gpu"] == "NVIDIA T4" and found["cores"] == f"{machine.cores()} cores"
+    assert set(found) == {"processor", "cores", "memory", "gpu", "python", "system"}
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("nvidia-smi"), subprocess.TimeoutExpired("nvidia-smi", 20)])
+def test_a_machine_without_an_answering_driver_has_no_gpu(fresh, monkeypatch, error):
+    def run(command, **options):
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert machine.describe()["gpu"] == "no NVIDIA GPU"
+
+
+def test_a_missing_package_is_named_as_such(monkeypatch):
+    monkeypatch.setattr(machine, "PACKAGES", ("no-such-package",))
+    assert machine.versions() == {"no-such-package": "not installed"}
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
+    show = "from course_utils.machine import peak_memory_mib as peak; "
+    child = (
+        f"import subprocess, sys; {show} block = b'x' * (200 << 20); print(peak()); block = None; sys.stdout.flush(); "
+        f"subprocess.run([sys.executable, '-c', {show + 'print(peak())'!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True, timeout=60)
+    parent, grandchild = map(float, result.stdout.split())
+    assert 200 < parent < 400
+    if sys.platform == "linux":
+        assert 1 < grandchild < 100
+
+
+def test_quiet_drops_only_the_messages_that_it_names(caplog):
+    with warnings.catch_warnings():
+        machine.quiet()
+        machine.quiet()
+        logger = logging.getLogger("transformers.image_utils")
+        assert len([known for known in logger.filters if isinstance(known, machine._Without)]) == 1
+        logger.addHandler(caplog.handler)
+        try:
+            logger.warning("Image decoding with `torchvision` is deprecated and will be removed")
+            logger.warning("Something that matters")
+        finally:
+            logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"Something that matters"}
+
+
+def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkeypatch):
+    import torch
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    hidden, threads = are_progress_bars_disabled(), torch.get_num_threads()
+    with warnings.catch_warnings():
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        machine.quiet()
+        assert torch.get_num_threads() == threads
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        machine.quiet()
+        assert torch.get_num_threads() == machine.cores()
+        assert constants.HF_HUB_DISABLE_TELEMETRY
+        assert are_progress_bars_disabled() == hidden
+
+
+@pytest.mark.parametrize(("message", "kept"), [("'pin_memory' argument is set as true but no", 0), ("loss is NaN", 1)])
+def test_quiet_keeps_warnings_that_matter(message, kept):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        machine.quiet()
+        warnings.warn(message, UserWarning, stacklevel=2)
+    assert len(seen) == kept
