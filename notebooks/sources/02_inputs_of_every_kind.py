@@ -130,7 +130,7 @@ silent = {
     "floats-from-0-to-1": torch.from_numpy(channels_first).float() / 255,
     "floats-from-0-to-255": pixels.astype(np.float32),
     "blue-first": pixels[:, :, ::-1].copy(),  # as OpenCV gives
-    "a-path-with-a-typo": str(path).replace("page.png", "pgae.png"),
+    "a-path-with-a-typo": path.name.replace("page", "pgae"),
 }
 for form, value in silent.items():
     vector = embed(value)
