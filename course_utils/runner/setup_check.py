@@ -16,7 +16,7 @@ import psutil
 from course_utils import checkpoints, finetuned, machine, paths
 from course_utils.errors import CourseError
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, Profile, find_profile
-from course_utils.runner.lessons import find_lessons, format_minutes
+from course_utils.runner.lessons import find_lessons
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HUB_SECONDS = 3.0
@@ -74,7 +74,7 @@ def check_setup(profile: str = "tiny") -> Setup:
     """
     values = find_profile(profile)
     checks = [_packages, _disk, _machine, _memory, _device, _checkpoints, _results, _pages]
-    checks += [_hub, _download, _minutes] if values.network else []
+    checks += [_hub, _download] if values.network else []
     return Setup([_guarded(check, values) for check in (*checks, _profile)], fitting_profiles())
 
 
@@ -183,7 +183,7 @@ def _memory(profile: Profile) -> tuple[str, ...]:
     text = f"{total:.1f} GB, {free:.1f} GB of it free; lessons in tiny need up to {max(needs.values()):g} GB"
     if total < SLACK * statistics.median(needs.values()):
         return FAIL, text, "use a machine or a container with more memory"
-    too_large = [number for number, gb in needs.items() if min(total, free + 1) < SLACK * gb]
+    too_large = [number for number, gb in needs.items() if min(total, free) < SLACK * gb]
     if too_large:
         return WARN, text, f"for {', '.join(too_large)}, close other programs and notebooks, or take a larger machine"
     return OK, text
@@ -258,12 +258,6 @@ def _cached() -> dict[str, float]:
 
     repos = scan_cache_dir(_hub_cache()).repos if _hub_cache().is_dir() else ()
     return {repo.repo_id: repo.size_on_disk / 1e9 for repo in repos}
-
-
-def _minutes(profile: Profile) -> tuple[str, ...]:
-    minutes = {lesson.number: lesson.header().minutes.get(profile.name, 0) for lesson in find_lessons(paths.NOTEBOOKS)}
-    each = ", ".join(f"{number}: {format_minutes(value)}" for number, value in minutes.items())
-    return OK, f"{format_minutes(sum(minutes.values()))} for all lessons (estimates, not measured): {each}"
 
 
 def _profile(profile: Profile) -> tuple[str, ...]:
