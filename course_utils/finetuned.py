@@ -81,18 +81,17 @@ def finetuned(profile: Profile | str = "tiny") -> Finetuned:
     CourseError where none is left.
     """
     profile = find_profile(profile) if isinstance(profile, str) else profile
-    own = paths.BUILD / LESSON / FILE
-    if _problem(*_read(own), profile) is None:
-        model = own.parent / "model"
-        return _finetuned(own, str(model) if (model / "modules.json").exists() else None, "")
-    shipped = paths.DATA / "precomputed" / FILE
-    problem = _problem(*_read(shipped), profile)
-    if problem is None:
-        return _finetuned(shipped, None, "precomputed")
+    for folder, label in ((paths.BUILD / LESSON, ""), (paths.DATA / "precomputed", "precomputed")):
+        vectors, notes = _read(folder / FILE)
+        problem = _problem(vectors, notes, profile)
+        if problem is None:
+            units = {name: torch.nn.functional.normalize(rows.float()) for name, rows in vectors.items()}
+            model = str(folder / "model") if (folder / "model" / "modules.json").exists() else None
+            ids = {name: json.loads(notes[name]) for name in ("query_ids", "page_ids")}
+            return Finetuned(**(dict.fromkeys(UNSEEN) | units), **ids, model=model, label=label)
     if profile.name != "tiny":
-        raise CourseError(
-            f"There are no embeddings from lesson 07 with profile {profile.name}: run `course run 07 --profile {profile.name}` first."
-        )
+        command = f"course run 07 --profile {profile.name}"
+        raise CourseError(f"There are no embeddings from lesson 07 with profile {profile.name}: run `{command}` first.")
     raise CourseError(
         f"data/precomputed/{FILE} {problem}: restore it with `git checkout data/precomputed`, "
         "or make your own with `course run 07`."
@@ -104,14 +103,11 @@ def seeds() -> list[dict[str, Any]]:
     path = paths.DATA / "precomputed" / "seeds.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = bool(found) and all(isinstance(run["seed"], int) and isinstance(run["metrics"], dict) for run in found)
+        if found and all(isinstance(run["seed"], int) and isinstance(run["metrics"], dict) for run in found):
+            return found
     except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise CourseError(
-            "data/precomputed/seeds.json is missing or damaged: restore it with `git checkout data/precomputed`."
-        )
-    return found
+        pass
+    raise CourseError(f"data/precomputed/{path.name} is missing or damaged: run `git checkout data/precomputed`.")
 
 
 def _documents(profile: Profile) -> str:
@@ -123,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and notes of a file; both empty where it is missing or not whole."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
     except (OSError, SafetensorError):
         return {}, {}
 
@@ -138,27 +134,10 @@ def _problem(vectors: Mapping[str, torch.Tensor], notes: Mapping[str, str], prof
         queries, pages = json.loads(notes["query_ids"]), json.loads(notes["page_ids"])
     except (KeyError, ValueError):
         return "is missing or damaged"
-    if {len(vectors[name]) for name in QUERIES} != {len(queries)} or {len(vectors[name]) for name in PAGES} != {
-        len(pages)
-    }:
+    if any(len(vectors[name]) != len(ids) for names, ids in ((QUERIES, queries), (PAGES, pages)) for name in names):
         return "does not have one vector for each query and page"
     if notes.get("profile") != profile.name or notes.get("embedder") != fingerprint(profile.embedder):
         return "was made with another model"
     if notes.get("documents") != _documents(profile):
         return "was made from other pages"
     return None
-
-
-def _finetuned(path: Path, model: str | None, label: str) -> Finetuned:
-    vectors, notes = _read(path)
-    rows = {
-        name: torch.nn.functional.normalize(vectors[name].float()) if name in vectors else None
-        for name in (*QUERIES, *PAGES, *UNSEEN)
-    }
-    return Finetuned(
-        **rows,
-        query_ids=json.loads(notes["query_ids"]),
-        page_ids=json.loads(notes["page_ids"]),
-        model=model,
-        label=label,
-    )

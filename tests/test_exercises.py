@@ -14,13 +14,16 @@ def feedback(capsys, answer, tests=TESTS) -> tuple[bool, str]:
     return line.startswith("✓"), line
 
 
-def test_a_right_answer_gets_one_friendly_line(capsys):
-    assert feedback(capsys, 40) == (True, "✓ in-batch negatives\n")
-
-
-def test_a_wrong_answer_gets_the_first_message_that_applies_and_not_the_answer(capsys):
-    assert feedback(capsys, "40") == (False, "✗ in-batch negatives: give a whole number\n")
-    assert feedback(capsys, 39) == (False, "✗ in-batch negatives: count all the pages of the batch\n")
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (40, "✓ in-batch negatives"),
+        ("40", "✗ in-batch negatives: give a whole number"),
+        (39, "✗ in-batch negatives: count all the pages of the batch"),
+    ],
+)
+def test_an_answer_gets_one_line_with_the_first_message_that_applies(capsys, answer, line):
+    assert feedback(capsys, answer) == (line.startswith("✓"), line + "\n")
 
 
 @pytest.mark.parametrize("blank", [..., None, [...], (..., 3), {"loss": ...}, [[...]], {"a": {"b": (...,)}}])
