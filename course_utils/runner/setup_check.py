@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from course_utils import checkpoints, finetuned, machine, paths
+from course_utils import checkpoints, machine, paths
 from course_utils.errors import CourseError
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, Profile, find_profile
 from course_utils.runner.lessons import find_lessons
@@ -209,6 +209,8 @@ def _checkpoints(profile: Profile) -> tuple[str, ...]:
 
 
 def _results(profile: Profile) -> tuple[str, ...]:
+    from course_utils import finetuned
+
     try:
         label = finetuned.finetuned("tiny").label
     except CourseError as error:
