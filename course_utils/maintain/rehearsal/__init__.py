@@ -1,1 +1,1 @@
-"""The published path without the published weights: a small hub on this machine, and every lesson run against it."""
+"""The published path without the published weights and without a GPU: a small hub, a pretended GPU, every lesson."""

@@ -1,4 +1,4 @@
-"""Run lessons as `t4` and `full` run them, against the small hub, and hold what was asked for against what they need."""
+"""Run lessons as `t4` and `full` run them, on a pretended GPU, and hold what was asked of a small hub against their needs."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from course_utils.runner.records import FINISHED, read_record
 
 GUARD = Path(__file__).parent / "only_this_machine"
 ROWS = 8
+SECONDS = 1800  # that a lesson may take
 FETCHES = re.compile(r"(?:checkpoint|load_dataset|snapshot_download|from_pretrained)\(\s*P\.(\w+)")
 # What a lesson's cells name but do not fetch in these profiles, and why.
 NOT_FETCHED = {
@@ -99,19 +100,29 @@ def _rehearse(lesson: Lesson, profile: Profile, served: Path, build: Path, rows:
     started = time.monotonic()
     with serving_hub(served) as hub:
         variables = environment(hub, home, build, refused) | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, cwd=paths.ROOT, env=variables, capture_output=True, text=True)
+        variables["REHEARSAL_GPU"] = str(gpu_gb(profile))
+        try:
+            done = subprocess.run(
+                command, cwd=paths.ROOT, env=variables, capture_output=True, text=True, timeout=SECONDS
+            )
+            ended = (done.stderr or done.stdout)[-500:] if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            ended = f"it was stopped after {SECONDS // 60} minutes"
     result.minutes = round((time.monotonic() - started) / 60, 2)
     atomic_write(build / f"{lesson.name}-requests.jsonl", "".join(json.dumps(asdict(line)) + "\n" for line in hub.log))
     shutil.rmtree(home)
     result.fetched = sorted(fetched(hub))
     result.problems = problems(hub, needed(lesson, profile), refused)
     record = read_record(build, lesson.name)
-    if done.returncode or record is None or record.status != FINISHED:
-        said = (
-            record.failure if record and record.failure else {"cell": "", "error": (done.stderr or done.stdout)[-500:]}
-        )
+    if ended or record is None or record.status != FINISHED:
+        said = record.failure if record and record.failure else {"cell": "", "error": ended}
         result.problems.insert(0, f"did not finish: {said['cell']} {said['error']}")
     return result
+
+
+def gpu_gb(profile: Profile) -> int:
+    """The memory of the GPU that a profile is for."""
+    return int(re.search(r"(\d+) GB GPU", profile.hardware)[1])
 
 
 def environment(hub: Hub, home: Path, build: Path, refused: Path) -> dict[str, str]:
