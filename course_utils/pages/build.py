@@ -144,8 +144,8 @@ def _build(folder: Path) -> None:
             table[column] = [drawn[page].file for page in table[column]]
         named = table.rename(columns=lambda name: name if name == "query" else f"{name}_file_name")
         atomic_write(folder / f"{config}.jsonl", named.to_json(orient="records", lines=True, force_ascii=False))
-    files = [file for file in folder.rglob("*.*") if file.suffix in (".png", ".jpg", ".parquet", ".jsonl")]
-    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    files = ["pages.parquet", *(f"{config}.jsonl" for config in CONFIGS), *(sheet.file for sheet in drawn.values())]
+    sizes = {file: _size(folder / file) for file in files}
     atomic_write(folder / "complete.json", json.dumps(sizes))
     for older in folder.parent.glob("factbook-*"):
         if older != folder:

@@ -59,88 +59,29 @@ class Layout:
 
 
 def _course(name, publisher, arrangement, family, sizes, ink, palette, **options) -> Layout:
-    country, topic, body = sizes
-    plain = {"margin": 30, "shift": 0, "horizontal": False, "grid": True, "upper": False}
-    return Layout(
-        name, publisher, *arrangement, family, country, topic, body, INKS[ink], PALETTES[palette], **(plain | options)
-    )
+    plain = {"margin": 30, "shift": 0, "horizontal": False, "grid": True, "upper": False} | options
+    return Layout(name, publisher, *arrangement.split(), family, *sizes, INKS[ink], PALETTES[palette], **plain)
 
 
+_BULLETIN = "band country-topic stacked left top none"
+_YEARBOOK = "rule topic-country stacked center top none"
+_BRIEF = "plain country-topic stacked left below-head left"
+_FACTSHEET = "rule topic-country apart left top none"
+_GAZETTE = "box country-topic inline center below-head none"
+_ATLAS = "plain topic-country stacked left bottom none"
+_AIRY = {"margin": 38, "horizontal": True, "grid": False}
 COURSE = (
-    _course(
-        "bulletin",
-        "Monthly Bulletin of Statistics",
-        ("band", "country-topic", "stacked", "left", "top", "none"),
-        "open-sans",
-        (26, 22, 14),
-        0,
-        0,
-    ),
-    _course(
-        "yearbook",
-        "Statistical Yearbook",
-        ("rule", "topic-country", "stacked", "center", "top", "none"),
-        "liberation-serif",
-        (22, 26, 14),
-        5,
-        1,
-        margin=38,
-        horizontal=True,
-        grid=False,
-    ),
-    _course(
-        "brief",
-        "Country Brief",
-        ("plain", "country-topic", "stacked", "left", "below-head", "left"),
-        "lato",
-        (26, 22, 14),
-        2,
-        2,
-        margin=24,
-    ),
-    _course(
-        "factsheet",
-        "Fact Sheet Series",
-        ("rule", "topic-country", "apart", "left", "top", "none"),
-        "liberation-sans",
-        (22, 22, 14),
-        1,
-        0,
-        horizontal=True,
-    ),
-    _course(
-        "gazette",
-        "The Official Gazette",
-        ("box", "country-topic", "inline", "center", "below-head", "none"),
-        "caladea",
-        (26, 26, 15),
-        5,
-        1,
-        grid=False,
-    ),
-    _course(
-        "atlas",
-        "Atlas of Figures",
-        ("plain", "topic-country", "stacked", "left", "bottom", "none"),
-        "roboto-slab",
-        (22, 22, 14),
-        6,
-        2,
-        margin=26,
-    ),
+    _course("bulletin", "Monthly Bulletin of Statistics", _BULLETIN, "open-sans", (26, 22, 14), 0, 0),
+    _course("yearbook", "Statistical Yearbook", _YEARBOOK, "liberation-serif", (22, 26, 14), 5, 1, **_AIRY),
+    _course("brief", "Country Brief", _BRIEF, "lato", (26, 22, 14), 2, 2, margin=24),
+    _course("factsheet", "Fact Sheet Series", _FACTSHEET, "liberation-sans", (22, 22, 14), 1, 0, horizontal=True),
+    _course("gazette", "The Official Gazette", _GAZETTE, "caladea", (26, 26, 15), 5, 1, grid=False),
+    _course("atlas", "Atlas of Figures", _ATLAS, "roboto-slab", (22, 22, 14), 6, 2, margin=26),
 )
 _TAKEN = {layout.arrangement for layout in COURSE}
 _PUBLISHERS = (
-    "National Accounts Office",
-    "Bureau of Statistics",
-    "Data Service",
-    "Annual Abstract",
-    "Figures Unit",
-    "Survey Department",
-    "Handbook of Indicators",
-    "Research Notes",
-    "Central Registry",
-    "Public Records",
+    *("National Accounts Office", "Bureau of Statistics", "Data Service", "Annual Abstract", "Figures Unit"),
+    *("Survey Department", "Handbook of Indicators", "Research Notes", "Central Registry", "Public Records"),
 )
 
 

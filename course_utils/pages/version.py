@@ -11,16 +11,16 @@ from course_utils.pages.build import CONFIGS, VERSION_FILE, data_version, rows, 
 
 
 def hashes() -> dict:
-    """What the version stands for, without drawing more than a page of each layout and form.
+    """What the version stands for, without drawing more than a page of each layout, and a scan of each.
 
-    queries: hash of all rows of all splits, and of how each page is drawn. pages: hashes of the pixels of 24 pages by
+    queries: hash of all rows of all splits, and of how each page is drawn. pages: hashes of the pixels of a dozen pages by
     page id, scans before JPEG. rasteriser: what drew their letters. FreeType comes with Pillow and HarfBuzz with it,
     but raqm works only where the system has FriBiDi. With another rasteriser, letters differ by a pixel or two.
     """
     drawn = sheets()
     asked = {split: rows(split, drawn).to_dict("records") for split in CONFIGS.values()}
     told = json.dumps([asked, [asdict(sheet) for sheet in drawn.values()]])
-    chosen = {(sheet.layout, sheet.form): sheet for sheet in drawn.values()}
+    chosen = {(sheet.layout, sheet.scan): sheet for sheet in drawn.values()}
     return {
         "queries": hashlib.sha256(told.encode()).hexdigest(),
         "rasteriser": ", ".join(f"{name} {features.version(name)}" for name in ("freetype2", "raqm")),

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS, HEIGHT, WIDTH, GeneralPages
-from course_utils.pages.drawing import BASELINE, font_of, turn
+from course_utils.pages.canvas import font_of
+from course_utils.pages.drawing import BASELINE, turn
 from course_utils.pages.facts import wordings
 from course_utils.pages.layouts import BASELINE_GRID, FAMILIES, HEADING_SIZES, INKS
 

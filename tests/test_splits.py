@@ -1,21 +1,15 @@
-"""The data set: what is in which split, what answers a query, and how a half-built cache is mended."""
+"""Splits and queries: what is in which split, what answers a query, and which words are kept apart."""
 
-import dataclasses
 import functools
-import json
 import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 
-from course_utils.errors import CourseError
-from course_utils.pages import dataset as data
-from course_utils.pages import queries, splits
+from course_utils.pages import build, queries, splits
 from course_utils.pages.facts import Page, pages, wordings
 
 TEMPLATES = {
@@ -24,62 +18,26 @@ TEMPLATES = {
 RISES = {("up", "rising"): 1, ("down", "falling"): -1}
 NAMES_OF_PEOPLES = ("ethnic groups", "languages", "religions")  # topics whose labels are names
 STOP_WORDS = set(
-    [
-        "the",
-        "of",
-        "in",
-        "a",
-        "an",
-        "how",
-        "what",
-        "by",
-        "per",
-        "and",
-        "for",
-        "to",
-        "is",
-        "are",
-        "who",
-        "which",
-        "its",
-        "their",
-        "people",
-        "or",
-        "with",
-        "on",
-        "from",
-        "at",
-        "as",
-    ]
+    re.findall(
+        r"\w+", "the of in a an how what by per and for to is are who which its their people or with on from at as"
+    )
 )
 SUFFIXES = ("ation", "ment", "ing", "ion", "ers", "ity", "ed", "es", "er", "al", "ly", "s")
 
 
-@functools.cache
-def parts() -> splits.Splits:
-    return splits.splits()
-
-
-@functools.cache
-def sheets_by_id() -> dict[str, data.Sheet]:
-    return {sheet.page_id: sheet for sheet in data.sheets(parts())}
+parts = splits.splits
+sheets_by_id = functools.cache(build.sheets)
 
 
 @functools.cache
 def asked(split: str) -> pd.DataFrame:
-    """The rows of a split as they are written, without drawing a page."""
-    if split == "unseen":
-        return data._unseen(sheets_by_id(), Path("images-of"))
-    return data._rows(parts(), split, sheets_by_id(), Path("images-of"))
+    """The rows of a split, with page ids for images, without drawing a page."""
+    return build.rows(split, sheets_by_id())
 
 
 def normal(text: str) -> str:
     """Words in lower case: what is left of a query when case, punctuation and spacing do not count."""
     return " ".join(re.findall(r"\w+", text.lower()))
-
-
-def page_id(image: str) -> str:
-    return Path(image).stem
 
 
 def every_query(page: Page, forms: Iterable[str], kind: str):
@@ -117,9 +75,8 @@ def test_no_page_is_in_two_splits():
 
 
 def test_sheets_give_every_page_of_train_dev_and_test_its_split_once():
-    made = data.sheets(parts())
-    assert len(made) == len({sheet.page_id for sheet in made})
-    for split in data.SPLITS:
+    made = sheets_by_id().values()
+    for split in build.SPLITS:
         assert {sheet.page_id for sheet in made if sheet.split == split} == parts().page_ids(split)
 
 
@@ -127,16 +84,16 @@ def test_the_sizes_are_those_of_the_datasheet():
     assert len(pages()) == 8294
     sizes = {split: len(parts().page_ids(split)) for split in ("test", "dev", "train", "general")}
     assert sizes == {"test": 1500, "dev": 300, "train": 1995, "general": 4494}
-    assert {split: len(asked(split)) for split in data.SPLITS} == {"test": 300, "dev": 60, "train": 1985}
+    assert {split: len(asked(split)) for split in build.SPLITS} == {"test": 300, "dev": 60, "train": 1985}
 
 
 def test_no_query_is_asked_in_two_splits_or_twice():
-    owners = Counter(normal(q) for split in (*data.SPLITS, "unseen") for q in asked(split)["query"])
+    owners = Counter(normal(q) for split in (*build.SPLITS, "unseen") for q in asked(split)["query"])
     assert [query for query, count in owners.items() if count > 1] == []
 
 
 def test_no_query_that_pretraining_can_ask_is_asked_later():
-    later = {normal(q) for split in (*data.SPLITS, "unseen") for q in asked(split)["query"]}
+    later = {normal(q) for split in (*build.SPLITS, "unseen") for q in asked(split)["query"]}
     count = 0
     for page in (pages()[p] for p in parts().page_ids("general")):
         made = {normal(query) for query in every_query(page, queries.FORM_NAMES["general"], "general")}
@@ -176,7 +133,7 @@ def test_nothing_of_an_unseen_country_is_named_in_a_finetuning_query():
 # ---- queries, distractors and judgements ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", data.SPLITS)
+@pytest.mark.parametrize("split", build.SPLITS)
 def test_hard_negatives_are_two_of_the_country_and_two_of_the_topic(split):
     for row in getattr(parts(), split):
         target, others = pages()[row.positive], [pages()[p] for p in row.negatives]
@@ -201,7 +158,7 @@ def test_one_page_of_the_corpus_answers_a_query_and_it_is_the_positive(split):
         for query in every_query(pages()[page], [sheets_by_id()[page].form], "course"):
             answers[normal(query)].add(page)
     for row in asked(split).itertuples():
-        assert answers[normal(row.query)] == {page_id(row.image)}, row.query
+        assert answers[normal(row.query)] == {row.image}, row.query
 
 
 def test_one_page_of_the_corpus_answers_an_unseen_query():
@@ -210,13 +167,12 @@ def test_one_page_of_the_corpus_answers_an_unseen_query():
         for query in every_query(pages()[page], [], "unseen"):
             answers[normal(query)].add(page)
     for row in asked("unseen").itertuples():
-        assert answers[normal(row.query)] == {page_id(row.image)}, row.query
+        assert answers[normal(row.query)] == {row.image}, row.query
 
 
 def test_no_training_negative_answers_its_query():
     for row in asked("train").itertuples():
-        for image in (row.negative_0, row.negative_1, row.negative_2, row.negative_3):
-            page = page_id(image)
+        for page in (row.negative_0, row.negative_1, row.negative_2, row.negative_3):
             could = {normal(q) for q in every_query(pages()[page], [sheets_by_id()[page].form], "course")}
             assert normal(row.query) not in could
 
@@ -313,144 +269,10 @@ def test_unseen_wordings_share_no_content_word_with_any_other_wording():
 def test_at_least_sixty_unseen_queries_ask_for_test_pages():
     found = asked("unseen")
     assert len(found) >= 60
-    assert {page_id(image) for image in found["image"]} <= parts().page_ids("test")
+    assert set(found["image"]) <= parts().page_ids("test")
 
 
 def test_a_topic_without_a_phrase_of_a_kind_is_an_error():
     page = next(p for p in pages().values() if not wordings()[p.topic]["unseen"])
     with pytest.raises(ValueError, match="no unseen phrase"):
         queries.query(page, "table", "unseen", random.Random(0))
-
-
-# ---- the data set on disk ---------------------------------------------------------------------------------------
-
-
-def test_the_tables_have_the_published_columns_and_their_images(documents):
-    side = documents.side_table()
-    for split in data.SPLITS:
-        table = pd.read_parquet(getattr(documents, split))
-        assert list(table.columns) == ["query", "image", *(f"negative_{k}" for k in range(4))]
-        assert list(table["query"]) == list(asked(split)["query"])
-        assert set(table.drop(columns="query").to_numpy().ravel()) == set(side.index[side["split"] == split])
-    assert all(Path(image).is_file() for image in side.index)
-    assert set(pd.read_parquet(documents.unseen)["image"]) <= set(side.index[side["split"] == "test"])
-
-
-def test_scans_have_no_text_layer_and_other_pages_name_country_and_title(documents):
-    side = documents.side_table()
-    assert 0.2 < side["scan"].mean() < 0.3
-    assert (side["text"][side["scan"]] == "").all()
-    for row in side[~side["scan"]].itertuples():
-        assert row.country in row.text
-        assert any(title in row.text for title in wordings()[row.topic]["titles"])
-
-
-def test_every_page_on_disk_is_448_by_576_and_a_scan_is_grey(documents):
-    for image, scan in documents.side_table()["scan"].sample(60, random_state=0).items():
-        with Image.open(image) as page:
-            page.load()
-            assert (page.size, page.mode, page.format) == ((448, 576), *(("L", "JPEG") if scan else ("RGB", "PNG")))
-
-
-# ---- mending: a data set of twenty pages -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """Two test rows, one of train and one of dev, in place of the 2,345: twenty pages."""
-    whole = parts()
-    row = next(r for r in whole.test if wordings()[pages()[r.positive].topic]["unseen"])
-    scanned = next(r for r in whole.test if r is not row and sheets_by_id()[r.positive].scan)
-    small = dataclasses.replace(whole, test=(row, scanned), dev=whole.dev[:1], train=whole.train[:1], general=())
-    monkeypatch.setattr(data, "splits", lambda: small)
-    return small
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def counted(monkeypatch) -> list[str]:
-    """The pages that get drawn from here on, in a pool of this very process."""
-    drawn, draw = [], data._draw
-
-    class Pool:
-        def __init__(self, *_): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-
-        def map(self, _, jobs, chunksize):
-            for job in jobs:
-                drawn.append(job[0].page_id)
-                yield draw(job)
-
-    monkeypatch.setattr(data, "ProcessPoolExecutor", Pool)
-    return drawn
-
-
-def test_an_interrupted_build_is_mended_to_the_same_bytes_and_a_whole_one_is_only_read(tiny, tmp_path, monkeypatch):
-    folder = data.build_documents(tmp_path).folder  # drawn by other processes, so by other hash seeds
-    first = contents(folder)
-    assert len([name for name in first if name.startswith("images/")]) == 20
-    drawn = counted(monkeypatch)
-
-    data.build_documents(tmp_path)
-    assert drawn == [] and contents(folder) == first
-
-    victim = folder / "images" / data.image_name(sheets_by_id()[tiny.test[0].positive])
-    victim.write_bytes(victim.read_bytes()[:1000])
-    data.build_documents(tmp_path)
-    assert drawn == [tiny.test[0].positive] and contents(folder) == first
-
-    victim.unlink()
-    data.build_documents(tmp_path)
-    assert drawn == [tiny.test[0].positive] * 2 and contents(folder) == first
-
-    drawn.clear()
-    victim.write_bytes(b"half a page")
-    (folder / "complete.json").unlink()
-    data.build_documents(tmp_path)
-    assert len(drawn) == 20 and contents(folder) == first
-
-    drawn.clear()
-    (folder / "complete.json").write_text(json.dumps({"sizes": {}})[:-3])
-    (folder / "test.parquet").unlink()
-    data.build_documents(tmp_path)
-    assert len(drawn) == 20 and contents(folder) == first
-
-
-def test_a_build_that_stops_half_way_is_not_taken_for_whole(tiny, tmp_path, monkeypatch):
-    drawn, draw = counted(monkeypatch), data._draw
-
-    def stop(job):
-        if len(drawn) == 7:
-            raise KeyboardInterrupt
-        return draw(job)
-
-    monkeypatch.setattr(data, "_draw", stop)
-    drawn = counted(monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        data.build_documents(tmp_path)
-    folder = tmp_path / f"documents-{data.cache_key()}"
-    assert len(contents(folder)) == 6, "six images, and nothing that says the data set is complete"
-    monkeypatch.setattr(data, "_draw", draw)
-    counted(monkeypatch)
-    documents = data.build_documents(tmp_path)
-    assert len(documents.side_table()) == 20 and all(Path(image).is_file() for image in documents.side_table().index)
-
-
-def test_a_data_set_that_was_moved_points_to_its_new_place_without_drawing(tiny, tmp_path, monkeypatch):
-    data.build_documents(tmp_path / "here")
-    (tmp_path / "here").rename(tmp_path / "there")
-    drawn = counted(monkeypatch)
-    documents = data.build_documents(tmp_path / "there")
-    assert drawn == [] and all(Path(image).is_file() for image in documents.side_table().index)
-    assert all(Path(image).is_file() for image in pd.read_parquet(documents.train)["image"])
-
-
-def test_a_missing_data_file_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(data.paths, "DATA", tmp_path)
-    with pytest.raises(CourseError, match="factbook_facts.csv is missing"):
-        data.cache_key()
