@@ -14,7 +14,7 @@ def add_lora(model: torch.nn.Module, rank: int = 16) -> None:
     fp16, and the scaler of `fp16=True` refuses fp16 gradients. Raises ValueError if the network has no such attention.
     """
     network = model.transformers_model if hasattr(model, "transformers_model") else model.model
-    network.add_adapter(LoraConfig(r=rank, target_modules=TEXT_ATTENTION))
+    network.add_adapter(LoraConfig(r=rank, target_modules=TEXT_ATTENTION))  # q_proj, k_proj, v_proj and o_proj
     for name, parameter in network.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()

@@ -92,18 +92,18 @@ def cores() -> int:
 
 
 def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far, in MiB; 0.0 where the system does not tell (Windows).
+    """Largest resident memory of this process so far, in MiB.
 
-    Linux gives it as VmHWM. `ru_maxrss` is the fallback: on Linux a new process inherits its parent's.
+    Linux gives it as VmHWM (its `ru_maxrss` would be the parent's where that was larger), macOS as `ru_maxrss`, Windows
+    as the peak of the working set.
     """
     with contextlib.suppress(OSError, TypeError):
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
     with contextlib.suppress(ImportError):
         import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-    return 0.0
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return psutil.Process().memory_info().peak_wset / 2**20
 
 
 @cache
