@@ -53,7 +53,6 @@ class Profile:
         return self.dataset == "factbook"
 
 
-SHORTEST_EDGE = 32 * 32  # the least area of an image, in pixels: one token
 PUBLISHED_DATA = "tomaarsen/llamaindex-vdr-en-train-preprocessed"
 PUBLISHED_DIMENSIONS = (2048, 1536, 1024, 512, 256, 128, 64)
 
