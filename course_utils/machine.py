@@ -124,9 +124,6 @@ def describe() -> dict[str, str]:
     }
 
 
-machine = describe
-
-
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the results; "not installed" where one is missing."""
     found = {}
