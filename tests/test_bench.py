@@ -11,7 +11,7 @@ from course_utils.runner.cli import main
 
 
 @pytest.fixture(scope="module")
-def output(documents):
+def output(dataset):
     """What `course bench` says for four rows and ten pages."""
     result = CliRunner().invoke(main, ["bench", "--rows", "4", "--pages", "10", "--small", "2"])
     assert result.exit_code == 0, result.output
@@ -40,7 +40,7 @@ def test_both_reach_a_score_and_the_difference_is_told(output):
 
 def test_the_settings_differ_in_what_they_say_only():
     assert (PUBLISHED.mini_batch, PUBLISHED.eval_batch, PUBLISHED.passes) == (1, 1, True)
-    assert (LESSON.mini_batch, LESSON.eval_batch, LESSON.passes, LESSON.page_size) == (32, 32, False, None)
+    assert (LESSON.mini_batch, LESSON.eval_batch, LESSON.passes, LESSON.scanned) == (32, 32, False, False)
 
 
 def test_totals_count_pages_read_rows_trained_and_pages_embedded():

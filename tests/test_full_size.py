@@ -1,13 +1,16 @@
 """The 2B model's size is counted, its memory is computed, and no step is tried that would not fit."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
 
+from course_utils.adapters import add_lora
 from course_utils.errors import CourseError
 from course_utils.maintain import full_size as fs
+from course_utils.maintain import memory_need
 from course_utils.runner.cli import main
 
 TOLERANCE = 0.25  # of the estimate, for a model so small that libraries are most of what its process holds
@@ -32,18 +35,18 @@ NARROW = {
         "deepstack_visual_indexes": [1],
     },
 }
-LORA, ALL = fs.Way("LoRA"), fs.Way("all weights")
+LORA, ALL = memory_need.Way("LoRA"), memory_need.Way("all weights")
 
 
 @pytest.fixture(scope="module")
 def true():
     """The published architecture, counted once."""
-    return fs.architecture()
+    return memory_need.architecture()
 
 
 @pytest.fixture(scope="module")
 def narrow():
-    return fs.architecture(NARROW)
+    return memory_need.architecture(NARROW)
 
 
 def saved_bytes(sizes, way, side):
@@ -53,17 +56,14 @@ def saved_bytes(sizes, way, side):
     from transformers import AutoModel
 
     from course_utils.checkpoints import checkpoint
-    from course_utils.profiles import SHORTEST_EDGE
 
     model = SentenceTransformer(checkpoint("tiny-qwen3-vl-embedding"), device="cpu")
-    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": side * side}}}
-    model[0].model = AutoModel.from_config(fs.configuration(sizes), dtype=torch.bfloat16, attn_implementation="sdpa")
+    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": 32 * 32, "longest_edge": side * side}}}
+    model[0].model = AutoModel.from_config(
+        memory_need.configuration(sizes), dtype=torch.bfloat16, attn_implementation="sdpa"
+    )
     if way.trained == "LoRA":
-        from peft import LoraConfig
-
-        model.add_adapter(LoraConfig(**fs.LORA))
-        for p in model.parameters():
-            p.data = p.data.float() if p.requires_grad else p.data
+        add_lora(model)
     if way.checkpointing:
         model[0].model.activation_checkpointing_enable()
     features = model.train().preprocess([Image.new("RGB", (side, side), "white")])
@@ -89,18 +89,19 @@ def test_the_true_configuration_has_the_published_2_billion_parameters(true):
 
 
 def test_the_adapters_that_are_counted_are_those_that_peft_makes(narrow):
-    from peft import LoraConfig
     from transformers import AutoModel
 
     with torch.device("meta"):
         model = AutoModel.from_config(narrow.config)
-        model.add_adapter(LoraConfig(**fs.LORA))
+        add_lora(SimpleNamespace(model=model))
     assert narrow.adapters == sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
 
 
 def test_need_is_weights_gradients_two_moments_and_activations(true):
     n, adapters = true.parameters / 1e9, true.adapters / 1e9
-    bf16, master, lora = (fs.need(true, way, 324, pages=2) for way in (ALL, fs.Way("all weights", 4), LORA))
+    bf16, master, lora = (
+        memory_need.need(true, way, 324, pages=2) for way in (ALL, memory_need.Way("all weights", 4), LORA)
+    )
     assert (bf16.weights, bf16.gradients, bf16.optimizer) == pytest.approx((2 * n, 2 * n, 4 * n))
     assert (master.weights, master.gradients, master.optimizer) == pytest.approx((6 * n, 4 * n, 8 * n))
     assert (lora.weights, lora.gradients, lora.optimizer) == pytest.approx(
@@ -108,14 +109,16 @@ def test_need_is_weights_gradients_two_moments_and_activations(true):
     )
     assert bf16.total == pytest.approx(bf16.weights + bf16.gradients + bf16.optimizer + bf16.activations + bf16.batch)
     assert bf16.batch == pytest.approx(2 * 324 * 4 * 1536 * 4 / 1e9)
-    assert fs.need(true, fs.Way("all weights", optimizer=False), 324, 2).optimizer == 0
+    assert memory_need.need(true, memory_need.Way("all weights", optimizer=False), 324, 2).optimizer == 0
 
 
-@pytest.mark.parametrize("way", [LORA, ALL, fs.Way("all weights", checkpointing=True)], ids=lambda way: way.name)
+@pytest.mark.parametrize(
+    "way", [LORA, ALL, memory_need.Way("all weights", checkpointing=True)], ids=lambda way: way.name
+)
 def test_the_activations_of_the_formula_are_those_that_autograd_keeps(narrow, way):
-    computed = fs.activations(narrow.config, way, image_tokens=64) * 1e9
+    computed = memory_need.activations(narrow.config, way, image_tokens=64) * 1e9
     if way.checkpointing:  # the layer that is computed again is not there yet
-        computed -= fs.activations(narrow.config, ALL, 64) * 1e9 / 8
+        computed -= memory_need.activations(narrow.config, ALL, 64) * 1e9 / 8
     assert saved_bytes(NARROW, way, side=256) == pytest.approx(computed, rel=TOLERANCE)
 
 
@@ -163,7 +166,12 @@ def test_of_all_weights_the_first_way_that_fits_is_measured(monkeypatch, tmp_pat
     monkeypatch.setattr(fs, "measure", measured)
     said = []
     record = json.loads(fs.full_size(tmp_path, said.append, NARROW, 256).read_text())
-    assert tried == [LORA, ALL, fs.Way("all weights", checkpointing=True), fs.Way("all weights", optimizer=False)]
+    assert tried == [
+        LORA,
+        ALL,
+        memory_need.Way("all weights", checkpointing=True),
+        memory_need.Way("all weights", optimizer=False),
+    ]
     assert [found["way"] for found in record["measured"]] == [LORA.name, tried[-1].name] and len(record["refused"]) == 2
     assert record["parameters"] == narrow.parameters and record["versions"]["torch"]
     assert "not tried" in said
@@ -183,19 +191,19 @@ def test_with_nothing_measured_the_command_fails_but_leaves_the_table(monkeypatc
 
 
 def test_the_largest_mini_batch_fills_the_usable_memory_and_no_more():
-    needed = fs.Need(weights=4, gradients=1, optimizer=2, activations=0.5, batch=1)
-    assert fs.largest_mini_batch(needed, 16, rows=64) == int((0.9 * 16 - 8) / 0.5)
-    assert fs.largest_mini_batch(needed, 16, rows=8) == 8, "a mini-batch is not larger than the batch"
-    assert fs.largest_mini_batch(needed, 8, rows=64) == 0
+    needed = memory_need.Need(weights=4, gradients=1, optimizer=2, activations=0.5, batch=1)
+    assert memory_need.largest_mini_batch(needed, 16, rows=64) == int((0.9 * 16 - 8) / 0.5)
+    assert memory_need.largest_mini_batch(needed, 16, rows=8) == 8, "a mini-batch is not larger than the batch"
+    assert memory_need.largest_mini_batch(needed, 8, rows=64) == 0
 
 
 def test_a_larger_gpu_holds_no_less_and_the_profiles_fit_their_gpus(true):
-    rows = fs.gpu_table(true)
+    rows = memory_need.gpu_table(true)
     for row in rows:
         sizes = list(row["mini_batch"].values())
         assert sizes == sorted(sizes)
     by_way = {(row["way"], row["pixels"]): row["mini_batch"] for row in rows}
     assert by_way[LORA.name, 400 * 400][16] >= 1 and by_way[ALL.name, 600 * 600][80] >= 1
     assert by_way[ALL.name, 400 * 400][16] == 0
-    text = "\n".join(fs.lines(rows))
+    text = "\n".join(memory_need.lines(rows))
     assert "Computed" in text and all(f"{gpu} GB" in text for gpu in (16, 24, 40, 80))

@@ -8,12 +8,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from executed import output_text
 
 from course_utils import profiles
 from course_utils.maintain.rehearsal import hub as hub_module
 from course_utils.maintain.rehearsal.hub import serving_hub
-from course_utils.maintain.rehearsal.run import environment, fetched, needed, problems, rehearse
+from course_utils.maintain.rehearsal.run import environment, fetched, gpu_gb, needed, problems, rehearse
 from course_utils.maintain.rehearsal.small_models import build_hub
 from course_utils.paths import SOLUTIONS
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, load_profile
@@ -157,11 +156,12 @@ def test_without_a_gpu_a_profile_falls_back_and_says_so_in_one_line(monkeypatch,
 
 
 @pytest.fixture(scope="module")
-def hub_folder(documents, tmp_path_factory):
+def hub_folder(tmp_path_factory):
     """The hub's repositories; half a minute and 0.6 GB."""
     return build_hub(tmp_path_factory.mktemp("rehearsal") / "rehearsal" / "hub")
 
 
+@pytest.mark.slow
 def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_folder):
     names = {
         getattr(FULL, name) for name in ("embedder", "raw_vlm", "reranker", "text_tower", "image_tower", "dataset")
@@ -189,15 +189,26 @@ def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_f
     assert config(FULL.embedder, "1_Pooling/config.json")["pooling_mode"] == "lasttoken"
 
 
-def test_a_lesson_runs_on_the_published_path_and_fetches_what_it_needs_and_nothing_else(hub_folder):
-    import nbformat
+@pytest.mark.slow
+def test_every_lesson_runs_as_t4_on_the_pretended_gpu_and_fetches_what_it_needs_and_nothing_else(hub_folder):
+    results = rehearse(find_lessons(SOLUTIONS, []), [T4], hub_folder.parent.parent, rows=2)
+    assert len(results) == 10
+    assert [str(result) for result in results if result.problems] == []
+    assert {T4.embedder, T4.raw_vlm, T4.reranker, T4.image_tower, PUBLISHED_DATA} <= {
+        name for result in results for name in result.fetched
+    }
+    build = hub_folder.parent / "t4"
+    assert "\u2717" not in "".join(path.read_text(encoding="utf-8") for path in build.glob("*.ipynb"))
 
-    build = hub_folder.parent.parent
-    results = rehearse([lesson("02")], [T4, FULL], build, rows=2)
-    assert {result.profile for result in results} == {"t4", "full"}
-    for result in results:
-        assert result.problems == []
-        assert result.fetched == sorted([T4.embedder, PUBLISHED_DATA])
-        notebook = nbformat.read(build / "rehearsal" / result.profile / f"{result.lesson}.ipynb", as_version=4)
-        assert "There is no GPU here" in output_text(notebook) or load_profile("t4") == T4
-        assert "✗" not in output_text(notebook)
+
+def test_the_gpu_of_a_profile_has_the_memory_that_its_hardware_line_says():
+    assert (gpu_gb(T4), gpu_gb(FULL)) == (16, 80)
+
+
+def test_a_rehearsed_process_has_the_pretended_gpu(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("REHEARSAL_GPU", "16")
+    code = "import torch; print(torch.cuda.get_device_name(), torch.ones(2, device='cuda').device)"
+    assert run_python(code, served, tmp_path).stdout == "pretended GPU cuda:0\n"
+    monkeypatch.setenv("REHEARSAL_GPU", "none")
+    done = run_python(code, served, tmp_path)
+    assert done.returncode == 1 and "could not convert string to float" in done.stderr

@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (`quiet` comes before the libraries)
 """`make bench`: what the lesson's settings save against the published ones, factor by factor, and how costs grow.
 
 Both finetune the same stand-in on the same rows in the same order (optimizer, batch, learning rate, seed, frozen image
@@ -10,12 +11,12 @@ tower) and are scored on the same pages. Three things differ, and each is timed 
 What both pay alike and only the published settings pay dearly (NO_DUPLICATES decodes every page once more) is left out.
 """
 
+import io
 import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from course_utils.machine import quiet
 
@@ -23,7 +24,7 @@ quiet()
 
 import numpy as np
 import torch
-from datasets import Dataset, Image, disable_progress_bars, load_dataset
+from datasets import Dataset, disable_progress_bars, load_dataset
 from PIL import Image as Pillow
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
@@ -32,17 +33,14 @@ from transformers import PrinterCallback, TrainerCallback
 
 from course_utils.checkpoints import checkpoint
 from course_utils.corpus import Corpus, build_corpus
+from course_utils.dataset import prepare_dataset
 from course_utils.errors import CourseError
 from course_utils.evaluation import per_query_ndcg
-from course_utils.pages.dataset import build_documents
-from course_utils.profiles import SHORTEST_EDGE, load_profile
+from course_utils.profiles import load_profile
 
 P = load_profile("tiny")
 TEST_PAGES, DEV_PAGES = 1500, 300  # what lesson 07 embeds before and after, and at each dev evaluation
-SCAN_SIZE = (
-    1736,
-    2232,
-)  # as many pixels as A4 at 200 dpi (1654 x 2339), in our pages' proportions: as many image tokens
+SCAN_SIZE = (1736, 2232)  # as many pixels as A4 at 200 dpi, in our pages' proportions
 PAGES_PER_ROW = 5  # of a dev row: the positive and four negatives
 SAME_SCORE = 0.005  # largest difference of the two NDCG@10 that counts as the same target reached
 
@@ -55,11 +53,11 @@ class Settings:
     mini_batch: int
     eval_batch: int
     passes: bool
-    page_size: tuple[int, int] | None  # pages are stored again at this size; None: as the course stores them
+    scanned: bool  # pages are stored at the size of a scan
 
 
-PUBLISHED = Settings("published", 1, 1, True, SCAN_SIZE)
-LESSON = Settings("lesson", P.mini_batch_size, P.eval_batch_size, False, None)
+PUBLISHED = Settings("published", 1, 1, True, True)
+LESSON = Settings("lesson", P.mini_batch_size, P.eval_batch_size, False, False)
 
 
 @dataclass
@@ -98,7 +96,7 @@ def load_model() -> SentenceTransformer:
     model = SentenceTransformer(
         checkpoint(P.embedder), device="cpu", model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
     )
-    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": SHORTEST_EDGE, "longest_edge": P.longest_edge}}}
+    model[0].processing_kwargs = {"image": {"size": P.pixels}}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not re.search(P.frozen, name))
     model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples
@@ -106,20 +104,21 @@ def load_model() -> SentenceTransformer:
     return model
 
 
-def stored(page: str, size: tuple[int, int], folder: Path) -> str:
-    """The page's path after storing it at `size` in `folder`, as scanners do: JPEG, quality 88."""
-    path = folder / f"{Path(page).stem}.jpg"
-    if not path.exists():
-        Pillow.open(page).resize(size, Pillow.Resampling.LANCZOS).save(path, quality=88)
-    return str(path)
+def as_scanned(row: dict) -> dict:
+    """The row with its pages stored as scanners do: at SCAN_SIZE, JPEG, quality 88."""
+    return {name: value if isinstance(value, str) else _scan(value) for name, value in row.items()}
+
+
+def _scan(page: Pillow.Image) -> dict:
+    stream = io.BytesIO()
+    page.convert("RGB").resize(SCAN_SIZE, Pillow.Resampling.LANCZOS).save(stream, "JPEG", quality=88)
+    return {"bytes": stream.getvalue(), "path": None}
 
 
 def train(
     model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int = P.batch_size, seed: int = 0
 ) -> list[float]:
     """Finetune as lesson 07 does and return the seconds of each step."""
-    for column in rows.column_names[1:]:
-        rows = rows.cast_column(column, Image())
     timer = StepTimer()
     loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch)
     with tempfile.TemporaryDirectory() as folder:
@@ -188,23 +187,15 @@ def evaluate(
     return scores, reading, time.perf_counter() - began - reading
 
 
-def measure(settings: Settings, rows: Dataset, corpus: Corpus, seed: int) -> Cost:
+def measure(settings: Settings, rows: Dataset, dev: Dataset, seed: int) -> Cost:
     """Train and evaluate with these settings; storing the pages at their size is not timed, it is done once."""
-    with tempfile.TemporaryDirectory() as folder:
-        if settings.page_size:
-
-            def store(page: str) -> str:
-                return stored(page, settings.page_size, Path(folder))
-
-            rows = Dataset.from_list(
-                [{c: r[c] if c == "query" else store(r[c]) for c in rows.column_names} for r in rows]
-            )
-            corpus = Corpus(corpus.queries, {k: store(page) for k, page in corpus.corpus.items()}, corpus.relevant)
-        model = load_model()
-        began = time.perf_counter()
-        steps = train(model, rows, settings.mini_batch, seed=seed)
-        ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
-        whole = time.perf_counter() - began
+    if settings.scanned:
+        rows, dev = (data.map(as_scanned, features=data.features, keep_in_memory=True) for data in (rows, dev))
+    corpus, model = build_corpus(dev), load_model()
+    began = time.perf_counter()
+    steps = train(model, rows, settings.mini_batch, seed=seed)
+    ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
+    whole = time.perf_counter() - began
     step = min(steps[: max(1, len(rows) // P.batch_size)])  # the fastest full one: least disturbed by other programs
     passes = len(P.dimensions) if settings.passes else 1
     embedded = passes * len(corpus.corpus)
@@ -233,21 +224,20 @@ def bench(rows: int, pages: int, small: int, seed: int, say: Callable[[str], Non
     if min(rows, pages, small) < 2:
         raise CourseError("The benchmark needs at least 2 rows and 2 pages: give larger amounts.")
     disable_progress_bars()
-    documents = build_documents()
+    dataset = prepare_dataset(P)
     chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
-    train_data = (
-        load_dataset("parquet", data_files=documents.train, split="train").shuffle(seed=seed).select_columns(chosen)
-    )
-    dev_data = load_dataset("parquet", data_files=documents.dev, split="train")
+    train_data = load_dataset(dataset, "train", split=P.train_split).shuffle(seed=seed).select_columns(chosen)
+    dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
     if rows > len(train_data) or max(pages, 10 * small) > PAGES_PER_ROW * len(dev_data):
         raise CourseError(
             f"There are {len(train_data)} rows and {PAGES_PER_ROW * len(dev_data)} dev pages: give smaller amounts."
         )
-    corpus = build_corpus(dev_data.select(range(-(-pages // PAGES_PER_ROW))))
+    dev = dev_data.select(range(-(-pages // PAGES_PER_ROW)))
+    corpus = build_corpus(dev)
     say(
         f"{rows} training rows, batch {P.batch_size}; {len(corpus.queries)} dev queries over {len(corpus.corpus)} pages; seed {seed}"
     )
-    cost = {side.name: measure(side, train_data.select(range(rows)), corpus, seed) for side in (PUBLISHED, LESSON)}
+    cost = {side.name: measure(side, train_data.select(range(rows)), dev, seed) for side in (PUBLISHED, LESSON)}
     a, b = cost["published"], cost["lesson"]
 
     size = P.dimensions[0]

@@ -15,7 +15,7 @@ from course_utils import paths
 from course_utils.checkpoints import minilm_folder
 from course_utils.files import atomic_write
 from course_utils.machine import quiet
-from course_utils.maintain.full_size import TRUE
+from course_utils.maintain.memory_need import TRUE
 from course_utils.maintain.standins.siglip import siglip_tokenizer
 from course_utils.pages.build import Sheet, rows, sheets
 from course_utils.profiles import PROFILES, PUBLISHED_DATA
