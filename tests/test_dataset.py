@@ -253,7 +253,7 @@ def test_a_changed_wording_and_a_moved_pixel_ask_for_a_new_version(monkeypatch, 
         assert "queries and pages changed: raise the version" in version.problem()
     monkeypatch.setattr(drawing, "BASELINE", drawing.BASELINE + 1)
     assert "The pages changed: raise the version" in version.problem()
-    file = shutil.copy(build.VERSION_FILE, tmp_path)
+    file = Path(shutil.copy(build.VERSION_FILE, tmp_path))
     monkeypatch.setattr(build, "VERSION_FILE", file)
     monkeypatch.setattr(version, "VERSION_FILE", file)
     assert version.raise_version() == version.raise_version() == build.data_version()
