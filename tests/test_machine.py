@@ -32,15 +32,6 @@ def test_the_machine_is_asked_once_and_described_in_words(fresh, monkeypatch):
     assert set(found) == {"processor", "cores", "memory", "gpu", "python", "system"}
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("nvidia-smi"), subprocess.TimeoutExpired("nvidia-smi", 20)])
-def test_a_machine_without_an_answering_driver_has_no_gpu(fresh, monkeypatch, error):
-    def run(command, **options):
-        raise error
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert machine.describe()["gpu"] == "no NVIDIA GPU"
-
-
 def test_a_missing_package_is_named_as_such(monkeypatch):
     monkeypatch.setattr(machine, "PACKAGES", ("no-such-package",))
     assert machine.versions() == {"no-such-package": "not installed"}
@@ -57,21 +48,6 @@ def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
     assert 200 < parent < 400
     if sys.platform == "linux":
         assert 1 < grandchild < 100
-
-
-def test_quiet_drops_only_the_messages_that_it_names(caplog):
-    with warnings.catch_warnings():
-        machine.quiet()
-        machine.quiet()
-        logger = logging.getLogger("transformers.image_utils")
-        assert len([known for known in logger.filters if isinstance(known, machine._Without)]) == 1
-        logger.addHandler(caplog.handler)
-        try:
-            logger.warning("Image decoding with `torchvision` is deprecated and will be removed")
-            logger.warning("Something that matters")
-        finally:
-            logger.removeHandler(caplog.handler)
-    assert {record.getMessage() for record in caplog.records} == {"Something that matters"}
 
 
 def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkeypatch):
@@ -91,10 +67,19 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
         assert are_progress_bars_disabled() == hidden
 
 
-@pytest.mark.parametrize(("message", "kept"), [("'pin_memory' argument is set as true but no", 0), ("loss is NaN", 1)])
-def test_quiet_keeps_warnings_that_matter(message, kept):
+def test_quiet_drops_only_the_messages_that_it_names(caplog):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         machine.quiet()
-        warnings.warn(message, UserWarning, stacklevel=2)
-    assert len(seen) == kept
+        machine.quiet()  # changes nothing more
+        warnings.warn("'pin_memory' argument is set as true but no", stacklevel=2)
+        warnings.warn("loss is NaN", stacklevel=2)
+        logger = logging.getLogger("transformers.image_utils")
+        logger.addHandler(caplog.handler)
+        try:
+            logger.warning("Image decoding with `torchvision` is deprecated and will be removed")
+            logger.warning("Something that matters")
+        finally:
+            logger.removeHandler(caplog.handler)
+    assert [str(warning.message) for warning in seen] == ["loss is NaN"]
+    assert {record.getMessage() for record in caplog.records} == {"Something that matters"}

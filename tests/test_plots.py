@@ -92,12 +92,6 @@ def test_training_curve_has_a_second_panel_only_for_dev_points():
     assert both.axes[1].lines[0].get_xydata().tolist() == [[0, 0.5], [2, 0.9]]
 
 
-def test_by_dimension_has_a_tick_for_each_size_and_an_interval_for_each_point():
-    axes = plots.by_dimension({64: LOW, 192: LOW}, {64: HIGH, 192: HIGH, 128: HIGH}).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "128", "192"]
-    assert len(bars(axes)) == 5
-
-
 def test_gallery_marks_relevant_pages_with_words_and_a_thick_border():
     captions = ["a country with a very long name " * 9, "Chad · exports", ""]
     fig = plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}, title="Won", captions=captions)
@@ -127,11 +121,6 @@ def test_won_and_lost_queries_are_counted():
     assert {"won: 2", "lost: 1", "as before: 1"} <= set(texts(WITH_INTERVALS["gains"]()).splitlines())
 
 
-def test_systems_have_a_row_each():
-    axes = WITH_INTERVALS["systems"]().axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["bm25", "before"]
-
-
 def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
     values = np.random.default_rng(0).random(300)
     line, marker, difference = plots.interval_width({"a pair": values}, difference=0.02).axes[0].get_lines()[:3]
@@ -146,11 +135,6 @@ def test_memory_is_drawn_from_zero_with_its_last_value():
     (axes,) = OTHERS["by_batch_size"]().axes
     assert axes.get_ylim()[0] == 0 and "MiB" in axes.get_ylabel()
     assert [text.get_text() for text in axes.texts] == ["5,000", "1,200"]
-
-
-def test_a_similarity_matrix_borders_each_query_s_own_page():
-    axes = OTHERS["similarity_matrix"]().axes[0]
-    assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 0.5), (1.5, 1.5)]
 
 
 def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
@@ -170,19 +154,13 @@ def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
         lambda: plots.by_batch_size({"plain": {}}, 0),
         lambda: plots.by_budget({}, {}, 63),
         lambda: plots.by_depth({0: LOW}, {}, {}),
-        lambda: plots.by_dimension({}, {}),
-        lambda: plots.chance([], GAIN),
         lambda: plots.clouds({"queries": np.zeros((1, 4)), "pages": np.eye(4)}),
         lambda: plots.clouds({name: np.eye(3) for name in "abc"}),
         lambda: plots.cost_of_pixels(COSTS[:1]),
-        lambda: plots.gains([], [], GAIN),
         lambda: plots.interval_width({}),
         lambda: plots.pages_row([]),
         lambda: plots.reliability({"logit": ([0.5], [])}),
-        lambda: plots.score_by_batch_size({}, LOW),
-        lambda: plots.shares({}, ""),
         lambda: plots.similarity_matrix(np.eye(2), ["a"]),
-        lambda: plots.size_and_score({}, {}),
         lambda: plots.systems({"a": {"all": LOW}, "b": {"scan": LOW}}),
         lambda: plots.training_curve([]),
     ],
