@@ -24,7 +24,7 @@ from course_utils.runner.records import FINISHED, read_record
 GUARD = Path(__file__).parent / "only_this_machine"
 ROWS = 8
 SECONDS = 1800  # that a lesson may take
-FETCHES = re.compile(r"(?:checkpoint|load_dataset|snapshot_download|from_pretrained)\(\s*P\.(\w+)")
+FETCHES = re.compile(r"(?:checkpoint|snapshot_download|from_pretrained)\(\s*P\.(\w+)")
 # What a lesson's cells name but do not fetch in these profiles, and why.
 NOT_FETCHED = {
     ("04", "t4", "text_tower"): "the published pages have no text layer",
@@ -54,6 +54,7 @@ def needed(lesson: Lesson, profile: Profile) -> set[str]:
     """The published names that a lesson fetches in a profile, read from its cells."""
     code = "\n".join(cell["source"] for cell in lesson.cells() if cell["cell_type"] == "code")
     fields = [name for name in FETCHES.findall(code) if (lesson.number, profile.name, name) not in NOT_FETCHED]
+    fields += ["dataset"] * ("prepare_dataset(P)" in code)
     return {getattr(profile, name) for name in fields}
 
 

@@ -27,7 +27,7 @@ LARGE, SMALL = (
     (1240, 1594),
     (128, 160),
 )  # the first row's page as scanned at 150 dots an inch; all others 20 image tokens
-VERSION = "2"  # of what `build_hub` writes
+VERSION = "3"  # of what `build_hub` writes
 
 PUBLISHED_TEXT = TRUE["text"] | {
     "max_position_embeddings": 262144,
@@ -211,7 +211,7 @@ def _save_data(folder: Path) -> None:
         file = folder / config / "train-00000-of-00001.parquet"
         file.parent.mkdir(parents=True)
         Dataset.from_dict(content, features).to_parquet(file)
-    lines += [f"- config_name: {config}", "  data_files:", "  - split: train", f"    path: {config}/train-*"]
+        lines += [f"- config_name: {config}", "  data_files:", "  - split: train", f"    path: {config}/train-*"]
     atomic_write(
         folder / "README.md",
         "\n".join([*lines, "---", "Pages of this course under a published name, to rehearse with.", ""]),
