@@ -126,7 +126,6 @@ def test_a_step_takes_what_was_estimated(narrow):
     found = fs.measure(narrow, ALL, side=256)
     assert found["peak_gb"] == pytest.approx(found["estimate_gb"], rel=TOLERANCE)
     assert found["image_tokens"] == 64 and found["trained"] == found["parameters"] > 5e6
-    assert found["seconds"] > 0 and found["loss"] > 0
 
 
 # --- no step that does not fit ---
@@ -137,21 +136,6 @@ def test_a_step_that_does_not_fit_is_refused_in_a_sentence_and_not_tried(monkeyp
     monkeypatch.setattr(fs, "in_fresh_process", lambda *args, **kwargs: pytest.fail("it was tried"))
     with pytest.raises(CourseError, match=r"all weights.*20\..*GB.*6\.0 GB are free.*close other programs"):
         fs.measure(true, ALL)
-
-
-def test_a_step_that_takes_more_than_it_may_ends_with_a_sentence(monkeypatch, narrow):
-    monkeypatch.setattr(fs, "free_gb", lambda: 0.02)  # too little for the imports, even
-    monkeypatch.setattr(fs, "MARGIN", 0)
-    with pytest.raises(
-        CourseError, match=r"all weights, 16 bits: not finished; about 1\.. GB were expected and 0\.0 GB free"
-    ):
-        fs.measure(narrow, ALL, side=256)
-
-
-def test_free_memory_is_a_plausible_number_of_gb():
-    import psutil
-
-    assert 0 < fs.free_gb() <= psutil.virtual_memory().total / 1e9
 
 
 def test_of_all_weights_the_first_way_that_fits_is_measured(monkeypatch, tmp_path, narrow):
