@@ -29,6 +29,7 @@ INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, a
 PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.convolution_backward}
 HALVES = {torch.float16, torch.bfloat16}
 TO = {torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu}
+MODULES = (torch.cuda, torch.cuda.random, torch.cuda.memory, torch.accelerator)
 _real_device = torch._C.TensorBase.device.__get__
 _real_numpy = torch._C.TensorBase.numpy
 
@@ -197,7 +198,7 @@ def pretended_gpu(memory_gb: float = 16) -> Iterator[None]:
     """
     changes: list[tuple[Any, str, Any]] = []
     for name, answer in answers(memory_gb).items():
-        changes += [(module, name, answer) for module in (torch.cuda, torch.accelerator) if hasattr(module, name)]
+        changes += [(module, name, answer) for module in MODULES if hasattr(module, name)]
     changes += [
         (torch.accelerator, "current_accelerator", lambda check_available=False: torch.device(GPU)),
         (torch.accelerator, "current_device_index", lambda: 0),
@@ -238,8 +239,8 @@ def _on_the_cpu(start: Callable) -> Callable:
     @functools.wraps(start)
     def started(self, *args, **kwargs):
         name = "device" if "device" in kwargs else "device_type"
-        device = kwargs.pop(name, args[0] if args else GPU)
-        start(self, CPU if _asks(device) == GPU else device, *args[1:], **kwargs)
+        device, rest = (kwargs.pop(name), args) if name in kwargs else ((*args, GPU)[0], args[1:])
+        start(self, CPU if _asks(device) == GPU else device, *rest, **kwargs)
 
     return started
 
