@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 from dataclasses import dataclass
 
@@ -64,18 +65,22 @@ def slug(text: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    path = DATA / name
-    if not path.exists():
-        raise CourseError(f"data/{name} is missing: restore it with `git checkout data`.")
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+def _text(name: str) -> str:
+    try:
+        return (DATA / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CourseError(f"data/{name} is missing: restore it with `git checkout data`.") from None
+
+
+def read_json(name: str):
+    """The content of a JSON file in `data/`; CourseError where it is missing."""
+    return json.loads(_text(name))
 
 
 @functools.cache
 def countries() -> dict[str, Country]:
     """Countries by code. A capital that two countries share, or that is a country's name, is left out."""
-    rows = _rows("factbook_countries.csv")
+    rows = list(csv.DictReader(io.StringIO(_text("factbook_countries.csv"))))
     names = {row["country"] for row in rows}
     capitals = [row["capital"] for row in rows]
     return {
@@ -93,7 +98,7 @@ def countries() -> dict[str, Country]:
 def pages() -> dict[str, Page]:
     """All 8,294 country-topic pages by page id, in the order of the data file."""
     figures: dict[tuple[str, str], list[Fact]] = {}
-    for row in _rows("factbook_facts.csv"):
+    for row in csv.DictReader(io.StringIO(_text("factbook_facts.csv"))):
         fact = Fact(row["label"], float(row["value"]), row["unit"], int(row["year"] or 0))
         figures.setdefault((row["code"], row["topic"]), []).append(fact)
     made = (Page(countries()[code], topic, tuple(facts)) for (code, topic), facts in figures.items())
@@ -103,13 +108,10 @@ def pages() -> dict[str, Page]:
 @functools.cache
 def wordings() -> dict[str, dict[str, list[str]]]:
     """For each topic: `titles` (on pages), and the phrases of `general`, `course` and `unseen` queries."""
-    path = DATA / "wordings.json"
-    if not path.exists():
-        raise CourseError("data/wordings.json is missing: restore it with `git checkout data`.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json("wordings.json")
 
 
-def number(value: float, unit: str = "") -> str:
+def number(value: float) -> str:
     """A figure as a statistical office prints it: 4.91 billion, 12,300, 0.04."""
     sign, size = ("−" if value < 0 else ""), abs(value)
     for limit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):

@@ -20,12 +20,6 @@ PALETTES = (
 )
 HEADING_SIZES = (22, 26)
 BASELINE_GRID = 32  # px between the lines of a heading, on every page
-HEADERS = ("plain", "band", "rule", "box")
-ORDERS = ("country-topic", "topic-country")
-JOINS = ("stacked", "inline", "apart")
-ALIGNS = ("left", "center", "right")
-PLACES = ("top", "bottom", "below-head")
-SIDEBARS = ("none", "left", "right")
 
 
 @dataclass(frozen=True)
@@ -92,12 +86,12 @@ def general_layout(seed: int) -> Layout:
         layout = Layout(
             name=f"general-{seed}",
             publisher=rng.choice(_PUBLISHERS),
-            header=rng.choice(HEADERS),
-            order=rng.choice(ORDERS),
-            join=rng.choices(JOINS, (3, 2, 2))[0],
-            align=rng.choice(ALIGNS),
-            place=rng.choices(PLACES, (3, 2, 2))[0],
-            sidebar=rng.choices(SIDEBARS, (4, 1, 1))[0],
+            header=rng.choice(("plain", "band", "rule", "box")),
+            order=rng.choice(("country-topic", "topic-country")),
+            join=rng.choices(("stacked", "inline", "apart"), (3, 2, 2))[0],
+            align=rng.choice(("left", "center", "right")),
+            place=rng.choices(("top", "bottom", "below-head"), (3, 2, 2))[0],
+            sidebar=rng.choices(("none", "left", "right"), (4, 1, 1))[0],
             family=rng.choice(tuple(FAMILIES)),
             country_size=rng.choice(HEADING_SIZES),
             topic_size=rng.choice(HEADING_SIZES),

@@ -2,74 +2,13 @@
 
 import random
 
-from course_utils.pages.facts import Page, wordings
+from course_utils.pages.facts import Page, read_json, wordings
 
-# Pretraining's ways to ask, and the course's own: no template is in both.
-BY_NAME = {
-    "general": (
-        "{phrase} in {country}",
-        "{country}: {phrase}",
-        "{country} {phrase}",
-        "{phrase} of {country}",
-        "show me {phrase} for {country}",
-        "{phrase} {country} statistics",
-        "data about {phrase} in {country}",
-        "{country} figures on {phrase}",
-        "statistics about {phrase} for {country}",
-        "{phrase} - {country}",
-        "how does {country} stand on {phrase}",
-        "tell me about {phrase} in {country}",
-        "where can I find {phrase} of {country}",
-        "as regards {country}: {phrase}",
-    ),
-    "course": (
-        "find the page on {phrase} in {country}",
-        "{country} – {phrase}?",
-        "what do we know about {phrase} in {country}",
-        "I need {phrase}, {country}",
-        "looking for {country}'s {phrase}",
-    ),
-    "unseen": ("{phrase}, {country}", "{phrase} ({country})", "in {country}: {phrase}"),
-}
-BY_ADJECTIVE = {
-    "general": (
-        "{adjective} {phrase}",
-        "{phrase}, {adjective} statistics",
-        "{adjective} data on {phrase}",
-        "show me {adjective} {phrase}",
-    ),
-    "course": ("the {adjective} figures for {phrase}", "find {adjective} {phrase}"),
-}
-BY_CAPITAL = {
-    "general": (
-        "{phrase} of the country whose capital is {capital}",
-        "{phrase} in the nation with capital {capital}",
-        "data on {phrase} for the country with {capital} as its capital",
-        "{capital} is its capital: {phrase} there",
-    ),
-    "course": ("{phrase} for the state ruled from {capital}", "capital {capital}: find {phrase}"),
-}
-BY_FORM = {
-    "general": (
-        "{form} of {phrase} in {country}",
-        "{country} {phrase} {form}",
-        "{phrase} of {country} as a {form}",
-        "is there a {form} showing {phrase} for {country}",
-    ),
-    "course": ("a {form} with {phrase} for {country}", "find the {form}: {phrase}, {country}"),
-}
-RISING = {
-    "general": ("did {phrase} in {country} go {up}", "{phrase} {up} in {country}"),
-    "course": ("is {country} seeing {phrase} {rise}?", "{rise}: {phrase}, {country}"),
-}
-LEADING = {
-    "general": ("{phrase} in {country}, mostly {label}", "{country}: {phrase} with {label} first"),
-    "course": ("{country}, where {label} leads: {phrase}", "find {phrase} in {country} headed by {label}"),
-}
-FORM_NAMES = {
-    "general": {"bars": "bar graph", "line": "line graph", "pie": "pie graph", "table": "table of numbers"},
-    "course": {"bars": "bar chart", "line": "line chart", "pie": "pie chart", "table": "table"},
-}
+# Ways to ask, by kind of query: pretraining's (general), the course's own, and unseen ones; no template is in two kinds.
+_TEMPLATES = read_json("templates.json")
+BY_NAME, BY_ADJECTIVE, BY_CAPITAL = (_TEMPLATES[way] for way in ("by_name", "by_adjective", "by_capital"))
+BY_FORM, RISING, LEADING = (_TEMPLATES[way] for way in ("by_form", "rising", "leading"))
+FORM_NAMES = _TEMPLATES["form_names"]
 _CLAUSES = ("how", "who", "what", "where", "which", "whether", "when", "why")
 
 
