@@ -140,7 +140,7 @@ def test_the_command_prints_every_line_and_exits_with_1_on_a_fault(monkeypatch):
     assert CliRunner().invoke(main, ["check"]).exit_code == 0
     setup.findings.append(Finding(FAIL, "disk", "full", "course clean"))
     ran = CliRunner().invoke(main, ["check"])
-    assert ran.exit_code == 1 and "→ course clean" in ran.output and "FAIL (1)" in ran.output
+    assert ran.exit_code == 1 and "-> course clean" in ran.output and "FAIL (1)" in ran.output
     assert CliRunner().invoke(main, ["check", "--profile", "huge"]).exit_code == 2
 
 

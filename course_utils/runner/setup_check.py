@@ -47,7 +47,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.status:<4}  {self.name:<11}  {self.text}"
-        return f"{line}\n{'':19}→ {self.fix}" if self.fix else line
+        return f"{line}\n{'':19}-> {self.fix}" if self.fix else line
 
 
 @dataclass(frozen=True)
