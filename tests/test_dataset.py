@@ -200,7 +200,9 @@ def test_whoever_waits_too_long_is_told_so(small, tmp_path, monkeypatch):
 
 
 def test_a_moved_data_set_is_loaded_from_its_new_place_without_drawing(small, drawn, tmp_path):
-    load(build.build_pages(tmp_path / "here"), "eval")
+    folder = build.build_pages(tmp_path / "here")
+    assert not [name for name, data in contents(folder).items() if str(tmp_path).encode() in data]
+    load(folder, "eval")
     (tmp_path / "here").rename(tmp_path / "there")
     drawn.clear()
     rows = load(build.build_pages(tmp_path / "there"), "eval")
@@ -208,35 +210,22 @@ def test_a_moved_data_set_is_loaded_from_its_new_place_without_drawing(small, dr
     assert all(path.startswith((tmp_path / "there").as_posix()) for path in undecoded(rows)["image"])
 
 
-def test_no_file_of_the_data_set_names_its_place(small, drawn, tmp_path):
-    build.build_pages(tmp_path)
-    assert not [name for name, data in contents(build.pages_folder(tmp_path)).items() if str(tmp_path).encode() in data]
-
-
 def test_pages_drawn_anew_with_other_words_are_not_taken_from_the_cache_of_datasets(
     small, drawn, tmp_path, monkeypatch
 ):
     before = load(build.build_pages(tmp_path), "eval")["query"]
-    shutil.rmtree(build.pages_folder(tmp_path))
+    build.pages_folder(tmp_path).rename(tmp_path / "factbook-0")  # an earlier version, which goes
     monkeypatch.setattr(build, "query", lambda *args: f"please: {queries.query(*args)}")
     assert list(load(build.build_pages(tmp_path), "eval")["query"]) == [f"please: {query}" for query in before]
+    assert not (tmp_path / "factbook-0").exists()
 
 
-def test_folders_of_earlier_versions_are_removed(small, drawn, tmp_path):
-    (tmp_path / "factbook-0" / "images").mkdir(parents=True)
-    build.build_pages(tmp_path)
-    assert [path.name for path in tmp_path.glob("factbook-*") if path.is_dir()] == [build.pages_folder().name]
-
-
-@pytest.mark.parametrize("name", ["factbook_facts.csv", "wordings.json", "version.json"])
-def test_a_missing_data_file_is_named(name, monkeypatch, tmp_path):
-    data = shutil.copytree(paths.DATA, tmp_path / "data", ignore=shutil.ignore_patterns("cache", "models", name))
-    monkeypatch.setattr("course_utils.pages.facts.DATA", data)
-    monkeypatch.setattr(build, "VERSION_FILE", data / "version.json")
-    for cached in (pages, wordings):
-        monkeypatch.setattr(f"course_utils.pages.facts.{cached.__name__}", cached.__wrapped__)
-    with pytest.raises(CourseError, match=f"{name} is missing"):
-        {"version.json": build.data_version, "wordings.json": wordings.__wrapped__}.get(name, pages.__wrapped__)()
+def test_a_missing_data_file_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("course_utils.pages.facts.DATA", tmp_path)
+    monkeypatch.setattr(build, "VERSION_FILE", tmp_path / "version.json")
+    for name, read in (("wordings.json", wordings.__wrapped__), ("version.json", build.data_version)):
+        with pytest.raises(CourseError, match=f"{name} is missing"):
+            read()
 
 
 # ---- the version ------------------------------------------------------------------------------------------------
