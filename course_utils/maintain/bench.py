@@ -11,12 +11,13 @@ tower) and are scored on the same pages. Three things differ, and each is timed 
 What both pay alike and only the published settings pay dearly (NO_DUPLICATES decodes every page once more) is left out.
 """
 
-import io
+import hashlib
 import re
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from course_utils.machine import quiet
 
@@ -104,15 +105,17 @@ def load_model() -> SentenceTransformer:
     return model
 
 
-def as_scanned(row: dict) -> dict:
-    """The row with its pages stored as scanners do: at SCAN_SIZE, JPEG, quality 88."""
-    return {name: value if isinstance(value, str) else _scan(value) for name, value in row.items()}
+def as_scanned(row: dict, folder: Path) -> dict:
+    """The row with its pages stored in `folder` as scanners do: at SCAN_SIZE, JPEG, quality 88."""
+    return {name: value if isinstance(value, str) else _scan(value, folder) for name, value in row.items()}
 
 
-def _scan(page: Pillow.Image) -> dict:
-    stream = io.BytesIO()
-    page.convert("RGB").resize(SCAN_SIZE, Pillow.Resampling.LANCZOS).save(stream, "JPEG", quality=88)
-    return {"bytes": stream.getvalue(), "path": None}
+def _scan(page: Pillow.Image, folder: Path) -> dict:
+    page = page.convert("RGB")
+    path = folder / f"{hashlib.sha1(page.tobytes()).hexdigest()}.jpg"
+    if not path.exists():
+        page.resize(SCAN_SIZE, Pillow.Resampling.LANCZOS).save(path, quality=88)
+    return {"bytes": None, "path": str(path)}  # a file, or a page would be decoded once for all passes
 
 
 def train(
@@ -189,13 +192,15 @@ def evaluate(
 
 def measure(settings: Settings, rows: Dataset, dev: Dataset, seed: int) -> Cost:
     """Train and evaluate with these settings; storing the pages at their size is not timed, it is done once."""
-    if settings.scanned:
-        rows, dev = (data.map(as_scanned, features=data.features, keep_in_memory=True) for data in (rows, dev))
-    corpus, model = build_corpus(dev), load_model()
-    began = time.perf_counter()
-    steps = train(model, rows, settings.mini_batch, seed=seed)
-    ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
-    whole = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        if settings.scanned:
+            options = {"fn_kwargs": {"folder": Path(folder)}, "keep_in_memory": True}
+            rows, dev = (data.map(as_scanned, features=data.features, **options) for data in (rows, dev))
+        corpus, model = build_corpus(dev), load_model()
+        began = time.perf_counter()
+        steps = train(model, rows, settings.mini_batch, seed=seed)
+        ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
+        whole = time.perf_counter() - began
     step = min(steps[: max(1, len(rows) // P.batch_size)])  # the fastest full one: least disturbed by other programs
     passes = len(P.dimensions) if settings.passes else 1
     embedded = passes * len(corpus.corpus)
