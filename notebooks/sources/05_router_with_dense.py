@@ -502,7 +502,7 @@ args = arguments(
 loss = CachedMultipleNegativesRankingLoss(learner, mini_batch_size=P.mini_batch_size)  # lesson 06
 learner.model_card_data.widget = [{}]  # no examples for a model card: they would be training pages
 trainer = SentenceTransformerTrainer(learner, args, pairs, loss=loss)
-trainer.train()
+_ = trainer.train()
 
 # %%
 figure = plots.training_curve(trainer.state.log_history, title="Stage two")

@@ -309,7 +309,7 @@ trainer = SentenceTransformerTrainer(
     model=model, args=args, train_dataset=train_rows, loss=loss, evaluator=dev_evaluator
 )
 dev_before = dev_evaluator(model)["dev_cosine_ndcg@10"]
-trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+_ = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
 # %%
 history, name = trainer.state.log_history, "eval_dev_cosine_ndcg@10"
