@@ -112,10 +112,10 @@ class RerankerTrainer(Resumable):
         words = round(IN_WORDS * recipe.queries)
         in_words = [
             pair(q, told(corpus.pages[chosen[j]], corpus.forms[chosen[j]], rng))
-            for q, g in zip(asked[:words], groups)
+            for q, g in zip(asked[:words], groups[:words], strict=True)
             for j in g
         ]
-        pages = [pair(q, PAGE) for q, g in zip(asked[words:], groups[words:]) for _ in g]
+        pages = [pair(q, PAGE) for q, g in zip(asked[words:], groups[words:], strict=True) for _ in g]
         shown = [j for g in groups[words:] for j in g]
         scores = torch.cat([self.score(in_words, seen, []), self.score(pages, seen, shown)]).unflatten(
             0, (recipe.queries, -1)

@@ -240,7 +240,7 @@ class SiglipTrainer(Resumable):
         )
         return F.normalize(out.pooler_output, dim=-1), read, right
 
-    @functools.cache
+    @functools.cached_property
     def _strips(self) -> list[tuple[np.ndarray, Words]]:
         fixed = random.Random(f"siglip-strips-{self.recipe.seed}")
         words = title_words(self.corpus)
@@ -253,7 +253,7 @@ class SiglipTrainer(Resumable):
         self.rotary.strength = min(1.0, left / (recipe.upright - recipe.turned)) if left > 0 else 0.0
         chosen = self.look_alikes.draw(recipe.pages, rng)
         pictures = [picture(corpus, k, False, rng) for k in chosen] + [
-            sheet(self._strips(), rng) for _ in range(recipe.sheets)
+            sheet(self._strips, rng) for _ in range(recipe.sheets)
         ]
         states, read, read_right = self.look(pictures)
         states = states[: len(chosen)]
