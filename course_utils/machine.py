@@ -98,7 +98,7 @@ def peak_memory_mib() -> float:
     as the peak of the working set.
     """
     with contextlib.suppress(OSError, TypeError):
-        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) / 1024
     with contextlib.suppress(ImportError):
         import resource
 
@@ -138,7 +138,7 @@ def versions() -> dict[str, str]:
 def cpu_model() -> str:
     """The processor's name."""
     with contextlib.suppress(OSError, TypeError):
-        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1].strip()
+        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -146,5 +146,5 @@ def memory_gb() -> float:
     """Memory that this process may use: the machine's, or the container's limit where that is smaller."""
     memory = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
     return round(memory / 1e9, 1)

@@ -14,11 +14,11 @@ def test_a_hub_name_is_left_as_it_is():
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt"])
 def test_a_file_of_minilm_that_is_altered_or_missing_is_named(file, tmp_path, monkeypatch):
     for name in ("config.json", "vocab.txt"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     monkeypatch.setattr(checkpoints, "_minilm", lambda: tmp_path)
     monkeypatch.setattr(checkpoints, "MINILM_SHA256", {path.name: sha256(path) for path in tmp_path.iterdir()})
     assert checkpoints.checkpoint(checkpoints.MINILM) == str(tmp_path)
-    (tmp_path / file).write_text("altered")
+    (tmp_path / file).write_text("altered", encoding="utf-8")
     with pytest.raises(CourseError, match=f"{file}.*reinstall"):
         checkpoints.checkpoint(checkpoints.MINILM)
     (tmp_path / file).unlink()

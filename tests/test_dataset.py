@@ -142,7 +142,7 @@ def test_what_is_missing_or_damaged_is_drawn_again_to_the_same_bytes(small, tmp_
         (lambda: image.write_bytes(image.read_bytes()[:1000]), [victim]),
         (image.unlink, [victim]),
         ((folder / "eval.jsonl").unlink, []),
-        (lambda: (folder / "complete.json").write_text("{"), []),
+        (lambda: (folder / "complete.json").write_text("{", encoding="utf-8"), []),
         ((folder / "drawn.jsonl").unlink, []),  # the log of a drawing that has ended
     ):
         drawn.clear()

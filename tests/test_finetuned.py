@@ -107,10 +107,10 @@ def test_seeds_are_read_and_a_missing_or_damaged_file_is_named(shipped):
     path = shipped.with_name("seeds.json")
     path.parent.mkdir(parents=True)
     for damaged in ("", "[]", '[{"seed": 0}]'):
-        path.write_text(damaged)
+        path.write_text(damaged, encoding="utf-8")
         with pytest.raises(CourseError, match="git checkout data/precomputed"):
             finetuned.seeds()
-    path.write_text('[{"seed": 0, "metrics": {"ndcg@10/after": 0.9}}]')
+    path.write_text('[{"seed": 0, "metrics": {"ndcg@10/after": 0.9}}]', encoding="utf-8")
     assert finetuned.seeds() == [{"seed": 0, "metrics": {"ndcg@10/after": 0.9}}]
 
 

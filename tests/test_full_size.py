@@ -149,7 +149,7 @@ def test_of_all_weights_the_first_way_that_fits_is_measured(monkeypatch, tmp_pat
 
     monkeypatch.setattr(fs, "measure", measured)
     said = []
-    record = json.loads(fs.full_size(tmp_path, said.append, NARROW, 256).read_text())
+    record = json.loads(fs.full_size(tmp_path, said.append, NARROW, 256).read_text(encoding="utf-8"))
     assert tried == [
         LORA,
         ALL,
@@ -167,7 +167,7 @@ def test_with_nothing_measured_the_command_fails_but_leaves_the_table(monkeypatc
     result = CliRunner().invoke(main, ["full-size"])
     assert result.exit_code == 1 and "Nothing was measured" in result.output
     assert "Computed: pages of 600x600 px" in result.output
-    record = json.loads((tmp_path / "full-size.json").read_text())
+    record = json.loads((tmp_path / "full-size.json").read_text(encoding="utf-8"))
     assert record["measured"] == [] and len(record["refused"]) == 4 and len(record["computed"]) == 16
 
 

@@ -26,7 +26,7 @@ def served(tmp_path):
     """A hub with one model of two files."""
     folder = tmp_path / "hub" / "models" / "org" / "name"
     (folder / "1_Part").mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     (folder / "1_Part" / "weights.bin").write_bytes(bytes(range(100)))
     with serving_hub(tmp_path / "hub") as hub:
         yield hub
@@ -169,7 +169,7 @@ def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_f
     assert hub_module.Hub(hub_folder).repositories() == names
 
     def config(name, file="config.json"):
-        return json.loads((hub_folder / "models" / name / file).read_text())
+        return json.loads((hub_folder / "models" / name / file).read_text(encoding="utf-8"))
 
     for name in (FULL.embedder, FULL.raw_vlm, FULL.reranker):
         text, vision = config(name)["text_config"], config(name)["vision_config"]

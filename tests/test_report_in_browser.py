@@ -79,6 +79,8 @@ def test_the_report_fits_a_window_of_that_width(browser, build, tmp_path, width)
     for number, (html, expected) in enumerate([(report, 0), (too_wide, 1)]):
         (tmp_path / "inner.html").write_text(html.replace("</body>", f"{WIDTH}</body>"), encoding="utf-8")
         frame = tmp_path / f"{number}.html"  # a frame, since a window of the browser has a least width
-        frame.write_text(f"<body><iframe src='inner.html' width='{width}' height='1000'></iframe></body>")
+        frame.write_text(
+            f"<body><iframe src='inner.html' width='{width}' height='1000'></iframe></body>", encoding="utf-8"
+        )
         _, errors = opened(browser, frame, tmp_path / "profile")
         assert len(errors) == expected

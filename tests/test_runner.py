@@ -124,7 +124,7 @@ def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(tmp_path, source
 def test_a_kernel_that_cannot_start_says_what_to_install(course, monkeypatch):
     write_lesson(course / "notebooks", "print('never')")
     python = course / "python"
-    python.write_text("#!/bin/sh\necho No module named ipykernel >&2\nexit 1\n")
+    python.write_text("#!/bin/sh\necho No module named ipykernel >&2\nexit 1\n", encoding="utf-8")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     result = command("run", "7")
@@ -223,10 +223,10 @@ def test_a_course_without_notebooks_says_how_to_write_them(course):
 
 
 def test_a_build_that_is_a_file_is_named(tmp_path):
-    (tmp_path / "build").write_text("mine")
+    (tmp_path / "build").write_text("mine", encoding="utf-8")
     with pytest.raises(CourseError, match="COURSE_BUILD"):
         run_quietly(write_lesson(tmp_path, RECORDS), tmp_path / "build")
-    assert (tmp_path / "build").read_text() == "mine"
+    assert (tmp_path / "build").read_text(encoding="utf-8") == "mine"
 
 
 def test_parameters_take_the_type_of_the_lessons_own_values(tmp_path):
@@ -241,7 +241,7 @@ def test_parameters_take_the_type_of_the_lessons_own_values(tmp_path):
 def test_lessons_are_found_by_number_and_name_in_order(tmp_path):
     for name in ("08_next", "07_toy"):
         write_lesson(tmp_path, name=name)
-    (tmp_path / "scratch.ipynb").write_text("{}")
+    (tmp_path / "scratch.ipynb").write_text("{}", encoding="utf-8")
     assert [lesson.name for lesson in find_lessons(tmp_path)] == ["07_toy", "08_next"]
     assert [lesson.name for lesson in find_lessons(tmp_path, ["8", "07_toy"])] == ["07_toy", "08_next"]
 
@@ -257,7 +257,7 @@ def test_outputs_do_not_change_a_lessons_fingerprint_but_cells_do(tmp_path):
 
 
 def test_a_notebook_that_is_damaged_is_named(tmp_path):
-    (tmp_path / "07_toy.ipynb").write_text("{")
+    (tmp_path / "07_toy.ipynb").write_text("{", encoding="utf-8")
     with pytest.raises(CourseError, match="07_toy"):
         Lesson(tmp_path / "07_toy.ipynb").parameters()
 
@@ -289,7 +289,9 @@ def test_only_profiles_without_a_network_are_offline(tmp_path):
 def test_the_kernel_is_this_python_whatever_kernels_the_home_folder_has(tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    spec.write_text(json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"}))
+    spec.write_text(
+        json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"}), encoding="utf-8"
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     manager = module._kernel_manager({"PLACE": "a$b"})(kernel_name="python3")
     assert manager.kernel_spec.argv[0] == sys.executable and manager.kernel_spec.env == {"PLACE": "a$$b"}

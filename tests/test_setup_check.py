@@ -112,7 +112,7 @@ def test_an_altered_checkpoint_fails(tmp_path, monkeypatch):
     shutil.copytree(paths.MODELS, tmp_path / "models")
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     assert finding("checkpoints").status == OK
-    (tmp_path / "models" / "tiny-qwen3-vl" / "config.json").write_text("{}")
+    (tmp_path / "models" / "tiny-qwen3-vl" / "config.json").write_text("{}", encoding="utf-8")
     found = finding("checkpoints")
     assert found.status == FAIL and "tiny-qwen3-vl" in found.text and found.fix == "git checkout data/models"
 

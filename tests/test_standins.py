@@ -161,7 +161,7 @@ def test_an_altered_or_missing_checkpoint_is_named_with_what_to_do(tmp_path, mon
     shutil.copytree(paths.MODELS, models)
     monkeypatch.setattr(paths, "MODELS", models)
     config = models / "tiny-qwen3-vl" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"altered": True}))
+    config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"altered": True}), encoding="utf-8")
     with pytest.raises(CourseError, match="git checkout data/models"):
         checkpoints.checkpoint("tiny-qwen3-vl")
     shutil.rmtree(models / "tiny-qwen3-vl-embedding")

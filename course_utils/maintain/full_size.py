@@ -44,7 +44,9 @@ def free_gb() -> float:
     """Memory that a new process could take: the machine's, or what is left of the container's where that is less."""
     free = psutil.virtual_memory().available
     try:
-        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        limit, used = (
+            int(Path("/sys/fs/cgroup", name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current")
+        )
         free = min(free, limit - used)
     except (OSError, ValueError):
         pass

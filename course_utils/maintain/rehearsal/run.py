@@ -163,5 +163,8 @@ def problems(hub: Hub, names: set[str], refused: Path) -> list[str]:
     found += [f"asked of the hub: {stray}" for stray in sorted(strays)]
     found += [f"hub error {line.status}: {line.path}" for line in hub.log if line.status >= 500]
     if refused.exists():
-        found += [f"another machine was asked for: {host}" for host in sorted(set(refused.read_text().split()))]
+        found += [
+            f"another machine was asked for: {host}"
+            for host in sorted(set(refused.read_text(encoding="utf-8").split()))
+        ]
     return found

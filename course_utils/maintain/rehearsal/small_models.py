@@ -95,7 +95,7 @@ PAIR_ROLES = 'message.role in ["user", "assistant", "query", "document"]'
 def build_hub(folder: Path) -> Path:
     """Write the repositories that profile `full` names into `folder`, once (about a minute, 1 GB); returns `folder`."""
     done = folder / "complete"
-    if done.exists() and done.read_text() == VERSION:
+    if done.exists() and done.read_text(encoding="utf-8") == VERSION:
         return folder
     quiet()
     shutil.rmtree(folder, ignore_errors=True)
