@@ -28,6 +28,7 @@ COPIES = {aten.copy_, aten._to_copy, aten._copy_from}
 INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index}
 PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.convolution_backward}
 HALVES = {torch.float16, torch.bfloat16}
+IN_FLOAT32 = {torch.nn.functional.layer_norm}  # by CUDA's autocast; the CPU's leaves them in half precision
 TO = {torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu}
 MODULES = (torch.cuda, torch.cuda.random, torch.cuda.memory, torch.accelerator)
 _real_device = torch._C.TensorBase.device.__get__
@@ -92,9 +93,8 @@ class _Asked(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in TO:
             return self._moved(func, args, kwargs)
-        if func is torch.Tensor.backward:  # it can call Python code: hooks that compute again
-            with self:
-                return torch.autograd.backward(*args, kwargs.pop("gradient", None), **kwargs)
+        if func in IN_FLOAT32 and torch.is_autocast_enabled(CPU):
+            args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to(torch.float32), (args, kwargs))
         asked = _asks(kwargs.get("device")) if "device" in kwargs else None
         if asked:
             kwargs["device"] = CPU
@@ -211,6 +211,7 @@ def pretended_gpu(memory_gb: float = 16) -> Iterator[None]:
         (torch.amp.autocast, "__init__", _on_the_cpu(torch.amp.autocast.__init__)),
         (torch.amp.GradScaler, "__init__", _on_the_cpu(torch.amp.GradScaler.__init__)),
         (torch, "load", _loading(torch.load)),
+        (torch.autograd, "_engine_run_backward", _asking(torch.autograd._engine_run_backward)),
         (threading.Thread, "run", _pretending(threading.Thread.run)),
     ]
     for name in ("is_autocast_enabled", "get_autocast_dtype", "set_autocast_enabled", "set_autocast_dtype"):
@@ -253,6 +254,17 @@ def _loading(load: Callable) -> Callable:
         return tree_map_only(torch.Tensor, lambda tensor: tensor.to(GPU), result) if asked == GPU else result
 
     return loading
+
+
+def _asking(run_backward: Callable) -> Callable:
+    """The backward pass with the mode, which torch has put aside by then: hooks can compute again in Python."""
+
+    @functools.wraps(run_backward)
+    def asking(*args, **kwargs):
+        with _Asked():
+            return run_backward(*args, **kwargs)
+
+    return asking
 
 
 def _pretending(run: Callable) -> Callable:
