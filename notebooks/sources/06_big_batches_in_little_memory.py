@@ -539,10 +539,10 @@ hook.remove()
 
 # %%
 titles = ["mini-batch", "pieces", "rows, at most", "tokens, at most", "seconds", "loss"]
-print(pd.DataFrame(table, columns=titles).to_string(index=False))
 run.record("rows", len(rows))
 run.record("updates", updates)
 run.save()
+print(pd.DataFrame(table, columns=titles).to_string(index=False))
 
 # %% [markdown]
 # The same loss each time. One row at a time is the safest and the slowest. The budget makes fewer pieces than eight

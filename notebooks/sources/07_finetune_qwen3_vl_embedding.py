@@ -467,12 +467,12 @@ some = list(test.queries.values())[:20]
 pages_again = again.encode_document(list(test.corpus.values())[:8], convert_to_tensor=True).float().cpu()
 difference = np.abs(again.encode_query(some) - model.encode_query(some)).max()
 difference = max(difference, (pages_again - after_pages[:8]).abs().max().item())
-print(f"largest difference after reloading: {difference:.1e}")
 del again
 run.record("reload/difference", difference)
 run.record("steps", trainer.state.global_step)
 finetuned.save_embeddings(run.folder / finetuned.FILE, P, query_ids, page_ids, **vectors)  # for other lessons
 run.save()
+print(f"largest difference after reloading: {difference:.1e}")
 
 # %% [markdown]
 # ## 10. LoRA: train an adapter, keep an adapter
