@@ -19,10 +19,7 @@ def check(title: str, answer: Any, tests: Sequence[Test]) -> None:
             (lambda a: a == 5 * 8, "count the other queries' pages as well"),
         ])
     """
-    try:
-        problem = _problem(answer, tests)
-    except Exception as error:
-        problem = f"this could not be checked ({_describe(error)})"
+    problem = _problem(answer, tests)
     print(f"✓ {title}" if problem is None else f"✗ {title}: {problem}")
 
 
@@ -40,23 +37,17 @@ def close(a: Any, b: Any, tol: float = 1e-6) -> bool:
 
 def is_blank(answer: Any) -> bool:
     """True for a stub that was not filled in: None, `...`, or a list, tuple or dict that still holds `...`."""
-    if answer is None or answer is Ellipsis:
-        return True
     if isinstance(answer, Mapping):
         answer = list(answer.values())
-    return isinstance(answer, (list, tuple)) and any(part is Ellipsis or _holds_blank(part) for part in answer)
-
-
-def _holds_blank(part: Any) -> bool:
-    return part is not None and is_blank(part)
+    if isinstance(answer, (list, tuple)):
+        return any(part is not None and is_blank(part) for part in answer)
+    return answer is None or answer is Ellipsis
 
 
 def _problem(answer: Any, tests: Sequence[Test]) -> str | None:
     """The first thing that is wrong, or None."""
     if is_blank(answer):
         return "not done yet: put your answer in place of `...`"
-    if not tests:
-        return "this check has no tests, so it cannot pass"
     for condition, message in tests:
         try:
             result = condition(answer)

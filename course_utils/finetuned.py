@@ -5,7 +5,7 @@ The learner's own run in `build/` comes first; where there is none, what the cou
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from course_utils.profiles import Profile, find_profile
 
 LESSON = "07_finetune_qwen3_vl_embedding"
 FILE = "embeddings.safetensors"
-QUERIES, PAGES = ("queries_before", "queries_after"), ("pages_before", "pages_after")
-UNSEEN = ("unseen_before", "unseen_after")
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,12 @@ class Finetuned:
     pages_before: torch.Tensor
     queries_after: torch.Tensor
     pages_after: torch.Tensor
-    unseen_before: torch.Tensor | None
-    unseen_after: torch.Tensor | None
     query_ids: list[str]
     page_ids: list[str]
     model: str | None
     label: str
+    unseen_before: torch.Tensor | None = None
+    unseen_after: torch.Tensor | None = None
 
     def title(self, text: str) -> str:
         """`text` with the label behind it, for the title of a plot."""
@@ -58,18 +56,12 @@ def save_embeddings(
     """Write the file that `finetuned` reads, in float16, whole or not at all.
 
     vectors: queries_before and queries_after (q, d), pages_before and pages_after (n, d) and, where the pages are
-    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings.
+    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings. Raises CourseError where
+    some of them are not finite.
     """
-    notes = {
-        "profile": profile.name,
-        "embedder": fingerprint(profile.embedder),
-        "documents": _documents(profile),
-        "query_ids": json.dumps(list(query_ids)),
-        "page_ids": json.dumps(list(page_ids)),
-    }
-    problem = _problem(vectors, notes, profile)
-    if problem:
-        raise CourseError(f"These embeddings cannot be kept, since the file {problem}: embed queries and pages again.")
+    if not all(torch.isfinite(rows).all() for rows in vectors.values()):
+        raise CourseError("These embeddings are not finite: look at the loss, and lower the learning rate.")
+    notes = _made_with(profile) | {"query_ids": json.dumps(list(query_ids)), "page_ids": json.dumps(list(page_ids))}
     halves = {name: rows.detach().cpu().to(torch.float16).contiguous() for name, rows in vectors.items()}
     return atomic_write(Path(path), save(halves, notes))
 
@@ -81,38 +73,32 @@ def finetuned(profile: Profile | str = "tiny") -> Finetuned:
     CourseError where none is left.
     """
     profile = find_profile(profile) if isinstance(profile, str) else profile
+    made_with = _made_with(profile)
     for folder, label in ((paths.BUILD / LESSON, ""), (paths.DATA / "precomputed", "precomputed")):
         vectors, notes = _read(folder / FILE)
-        problem = _problem(vectors, notes, profile)
-        if problem is None:
+        if made_with.items() <= notes.items():
             units = {name: torch.nn.functional.normalize(rows.float()) for name, rows in vectors.items()}
             model = str(folder / "model") if (folder / "model" / "modules.json").exists() else None
             ids = {name: json.loads(notes[name]) for name in ("query_ids", "page_ids")}
-            return Finetuned(**(dict.fromkeys(UNSEEN) | units), **ids, model=model, label=label)
+            return Finetuned(**units, **ids, model=model, label=label)
     if profile.name != "tiny":
         command = f"course run 07 --profile {profile.name}"
         raise CourseError(f"There are no embeddings from lesson 07 with profile {profile.name}: run `{command}` first.")
     raise CourseError(
-        f"data/precomputed/{FILE} {problem}: restore it with `git checkout data/precomputed`, "
-        "or make your own with `course run 07`."
+        f"data/precomputed/{FILE} is missing, damaged or not of these checkpoints and pages: restore it with "
+        "`git checkout data`, or make your own with `course run 07`."
     )
 
 
 def seeds() -> list[dict[str, Any]]:
     """Figures of lesson 07 with other training seeds, precomputed: {"seed": 0, "metrics": {name: number}} for each."""
-    path = paths.DATA / "precomputed" / "seeds.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found and all(isinstance(run["seed"], int) and isinstance(run["metrics"], dict) for run in found):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise CourseError(f"data/precomputed/{path.name} is missing or damaged: run `git checkout data/precomputed`.")
+    return json.loads((paths.DATA / "precomputed" / "seeds.json").read_text(encoding="utf-8"))
 
 
-def _documents(profile: Profile) -> str:
-    """What the pages were: the name and version of the drawn pages, or the name of the published set."""
-    return pages_folder().name if profile.drawn else profile.dataset
+def _made_with(profile: Profile) -> dict[str, str]:
+    """What embeddings stand for: the profile, its model, and the version of the drawn pages or the published set."""
+    documents = pages_folder().name if profile.drawn else profile.dataset
+    return {"profile": profile.name, "embedder": fingerprint(profile.embedder), "documents": documents}
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -122,22 +108,3 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
     except (OSError, SafetensorError):
         return {}, {}
-
-
-def _problem(vectors: Mapping[str, torch.Tensor], notes: Mapping[str, str], profile: Profile) -> str | None:
-    """Why the embeddings do not count, as the end of a sentence, or None."""
-    if vectors.keys() != {*QUERIES, *PAGES, *(UNSEEN if profile.drawn else ())}:
-        return "is missing or damaged"
-    if any(rows.ndim != 2 or not torch.isfinite(rows).all() for rows in vectors.values()):
-        return "holds vectors that are not finite"
-    try:
-        queries, pages = json.loads(notes["query_ids"]), json.loads(notes["page_ids"])
-    except (KeyError, ValueError):
-        return "is missing or damaged"
-    if any(len(vectors[name]) != len(ids) for names, ids in ((QUERIES, queries), (PAGES, pages)) for name in names):
-        return "does not have one vector for each query and page"
-    if notes.get("profile") != profile.name or notes.get("embedder") != fingerprint(profile.embedder):
-        return "was made with another model"
-    if notes.get("documents") != _documents(profile):
-        return "was made from other pages"
-    return None

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -55,9 +55,7 @@ def quiet() -> None:
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(message))
     for name, words in NOISE:
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, _Without) and known.words == words for known in logger.filters):
-            logger.addFilter(_Without(words))
+        logging.getLogger(name).addFilter(lambda record, words=words: words not in record.getMessage())
 
     import torch
     from huggingface_hub import constants
@@ -71,17 +69,6 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()  # would hide the Hub's download bars as well
     if not downloads_hidden:
         enable_progress_bars()
-
-
-class _Without(logging.Filter):
-    """Lets every message pass but those that hold certain words."""
-
-    def __init__(self, words: str):
-        super().__init__()
-        self.words = words
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return self.words not in record.getMessage()
 
 
 def cores() -> int:
@@ -125,14 +112,8 @@ def describe() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide the results; "not installed" where one is missing."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    """Versions of the packages that decide the results."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def cpu_model() -> str:

@@ -5,6 +5,7 @@ import pytest
 from course_utils import checkpoints
 from course_utils.errors import CourseError
 from course_utils.files import sha256
+from course_utils.pages.facts import read_json
 
 
 def test_a_hub_name_is_left_as_it_is():
@@ -13,10 +14,12 @@ def test_a_hub_name_is_left_as_it_is():
 
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt"])
 def test_a_file_of_minilm_that_is_altered_or_missing_is_named(file, tmp_path, monkeypatch):
-    for name in ("config.json", "vocab.txt"):
+    names = ("config.json", "vocab.txt")
+    for name in names:
         (tmp_path / name).write_text(name, encoding="utf-8")
     monkeypatch.setattr(checkpoints, "_minilm", lambda: tmp_path)
-    monkeypatch.setattr(checkpoints, "MINILM_SHA256", {path.name: sha256(path) for path in tmp_path.iterdir()})
+    hashes = {name: sha256(tmp_path / name) for name in names}
+    monkeypatch.setattr(checkpoints, "read_json", lambda _: hashes)
     assert checkpoints.checkpoint(checkpoints.MINILM) == str(tmp_path)
     (tmp_path / file).write_text("altered", encoding="utf-8")
     with pytest.raises(CourseError, match=f"{file}.*reinstall"):
@@ -29,4 +32,4 @@ def test_a_file_of_minilm_that_is_altered_or_missing_is_named(file, tmp_path, mo
 def test_every_file_of_minilm_that_is_loaded_is_hashed():
     folder = checkpoints.minilm_folder()
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found - set(checkpoints.MINILM_SHA256) == {".gitattributes", "README.md", "data_config.json"}
+    assert found - set(read_json("minilm_sha256.json")) == {".gitattributes", "README.md", "data_config.json"}

@@ -1,4 +1,4 @@
-"""The data set: one call in every profile, drawn once, whole or drawn on, loaded from where it lies, with a version."""
+"""The data set: one call in every profile, drawn once and whole, loaded from where it lies, with a version."""
 
 import dataclasses
 import json
@@ -59,11 +59,8 @@ def drawn(monkeypatch) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The images and tables of a data set; its notes on the drawing may come in another order."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name: path.read_bytes() for name, path in found.items() if path.name not in ("drawn.jsonl", "complete.json")
-    }
+    """The files of a data set."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def load(folder: Path, config: str) -> datasets.Dataset:
@@ -128,30 +125,29 @@ def test_a_published_data_set_is_its_name_or_the_folder_of_the_pinned_commit(mon
     assert asked == [{"repo_type": "dataset", "revision": "abc"}]
 
 
-# ---- whole, drawn on, moved: a data set of twenty pages -------------------------------------------------------------
+# ---- whole, moved: a data set of twenty pages -------------------------------------------------------------
 
 
-def test_what_is_missing_or_damaged_is_drawn_again_to_the_same_bytes(small, tmp_path, request):
+def test_what_is_not_whole_is_drawn_again_to_the_same_bytes(small, tmp_path, request):
     folder = build.build_pages(tmp_path)  # drawn by other processes, so by other hash seeds
     first = contents(folder)
     assert len([name for name in first if name.startswith("images/")]) == 20
-    drawn, victim = request.getfixturevalue("drawn"), small.test[0].positive
-    image = folder / build.sheets()[victim].file
+    drawn = request.getfixturevalue("drawn")
+    image = folder / build.sheets()[small.test[0].positive].file
     for damage, again in (
-        (lambda: None, []),
-        (lambda: image.write_bytes(image.read_bytes()[:1000]), [victim]),
-        (image.unlink, [victim]),
-        ((folder / "eval.jsonl").unlink, []),
-        (lambda: (folder / "complete.json").write_text("{", encoding="utf-8"), []),
-        ((folder / "drawn.jsonl").unlink, []),  # the log of a drawing that has ended
+        (lambda: None, 0),
+        (lambda: image.write_bytes(image.read_bytes()[:1000]), 20),
+        (image.unlink, 20),
+        ((folder / "eval.jsonl").unlink, 20),
+        (lambda: (folder / "complete.json").write_text("{", encoding="utf-8"), 20),
     ):
         drawn.clear()
         damage()
         assert build.build_pages(tmp_path) == folder
-        assert drawn == again and contents(folder) == first
+        assert len(drawn) == again and contents(folder) == first
 
 
-def test_a_drawing_that_was_stopped_goes_on(small, drawn, tmp_path, monkeypatch):
+def test_a_drawing_that_was_stopped_leaves_nothing_that_is_read(small, drawn, tmp_path, monkeypatch):
     draw = build.Sheet.draw
 
     def stop(sheet):
@@ -162,13 +158,8 @@ def test_a_drawing_that_was_stopped_goes_on(small, drawn, tmp_path, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(build.Sheet, "draw", stop)
         build.build_pages(tmp_path)
-    folder = build.pages_folder(tmp_path)
-    assert not build.is_whole(folder)
-    with open(folder / "drawn.jsonl", "a", encoding="utf-8") as log:
-        log.write('["half a li')
-    drawn.clear()
-    assert build.build_pages(tmp_path) == folder and len(drawn) == 14
-    assert all(Path(path).is_file() for name in IMAGES for path in undecoded(load(folder, "eval"))[name])
+    assert not build.is_whole(build.pages_folder(tmp_path))
+    assert load(build.build_pages(tmp_path), "eval")[1]["negative_3"].size == (448, 576)
 
 
 def test_two_that_build_at_once_draw_each_page_once(small, drawn, tmp_path, monkeypatch):

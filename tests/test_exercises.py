@@ -46,10 +46,8 @@ def test_a_stub_function_that_returns_ellipsis_does_not_pass(capsys):
 
 def test_an_error_in_a_condition_becomes_one_line(capsys):
     passed, line = feedback(capsys, 3, [(lambda a: len(a) == 2, "give a list of two")])
-    assert not passed
-    assert (
-        line.startswith("✗ in-batch negatives: give a list of two (trying it gave TypeError") and line.count("\n") == 1
-    )
+    assert not passed and line.count("\n") == 1
+    assert line.startswith("✗ in-batch negatives: give a list of two (trying it gave TypeError")
 
 
 def test_a_failed_assertion_does_not_give_the_answer_away(capsys):
@@ -59,20 +57,6 @@ def test_a_failed_assertion_does_not_give_the_answer_away(capsys):
 
     passed, line = feedback(capsys, 1, [(expects_the_answer, "look at the shape")])
     assert not passed and line == "✗ in-batch negatives: look at the shape\n"
-
-
-class Hostile:
-    def __bool__(self):
-        raise ValueError("no truth value\nsecond line")
-
-
-@pytest.mark.parametrize(
-    "tests",
-    [[], None, 3, [("not callable", "message")], [(lambda a: a, "message", "extra")], [(lambda a: Hostile(), "m")]],
-)
-def test_a_check_never_raises_and_never_passes_by_accident(capsys, tests):
-    passed, line = feedback(capsys, 1, tests)
-    assert passed is False and line.startswith("✗") and line.count("\n") == 1
 
 
 def test_close_compares_numbers_arrays_and_tensors():

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
 import random
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -111,11 +110,11 @@ def pages_folder(cache: Path | None = None) -> Path:
 
 
 def build_pages(cache: Path | None = None) -> Path:
-    """Draw what is not drawn yet (about two minutes the first time, on two cores) and return the data set's folder.
+    """Draw the data set (about two minutes, on two cores) unless it is there, and return its folder.
 
     The folder has the version in its name and `complete.json`, written last, with the size of each file. Where that
-    is missing or a file has another size, what is whole is kept and the rest drawn again. One process draws, others
-    wait for it; CourseError after half an hour. Folders of earlier versions are removed.
+    is missing or a file has another size, all is drawn again. One process draws, others wait for it; CourseError
+    after half an hour. Folders of earlier versions are removed.
     """
     folder = pages_folder(cache)
     if not is_whole(folder):
@@ -133,10 +132,14 @@ def build_pages(cache: Path | None = None) -> Path:
 
 
 def _build(folder: Path) -> None:
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for older in (path for path in folder.parent.glob("factbook-*") if path.is_dir()):
+        shutil.rmtree(older)
+    (folder / "images").mkdir(parents=True)
     drawn = sheets()
-    texts = _draw_missing(folder, drawn)
-    side = pd.DataFrame([asdict(sheet) | {"file": sheet.file, "text": texts[id]} for id, sheet in drawn.items()])
+    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+        texts = pool.map(_draw, drawn.values(), [folder] * len(drawn), chunksize=32)
+        texts = list(tqdm(texts, "drawing pages", len(drawn), unit="page"))
+    side = pd.DataFrame([asdict(sheet) | {"file": sheet.file} for sheet in drawn.values()]).assign(text=texts)
     side.to_parquet(folder / "pages.parquet", index=False)
     for config, split in CONFIGS.items():
         table = rows(split, drawn)
@@ -145,55 +148,23 @@ def _build(folder: Path) -> None:
         named = table.rename(columns=lambda name: name if name == "query" else f"{name}_file_name")
         atomic_write(folder / f"{config}.jsonl", named.to_json(orient="records", lines=True, force_ascii=False))
     files = ["pages.parquet", *(f"{config}.jsonl" for config in CONFIGS), *(sheet.file for sheet in drawn.values())]
-    sizes = {file: _size(folder / file) for file in files}
-    atomic_write(folder / "complete.json", json.dumps(sizes))
-    for older in folder.parent.glob("factbook-*"):
-        if older != folder:
-            shutil.rmtree(older, ignore_errors=True)
+    atomic_write(folder / "complete.json", json.dumps({file: (folder / file).stat().st_size for file in files}))
 
 
-def _draw_missing(folder: Path, drawn: dict[str, Sheet]) -> dict[str, str]:
-    """Draw the pages that `drawn.jsonl` does not list or whose file has another size; the text layer of all, by id."""
-    log, texts = folder / "drawn.jsonl", {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        try:
-            page_id, size, text = json.loads(line)
-        except ValueError:
-            continue  # the last line of a process that was stopped
-        if page_id in drawn and _size(folder / drawn[page_id].file) == size:
-            texts[page_id] = text
-    todo = [sheet for page_id, sheet in drawn.items() if page_id not in texts]
-    with (
-        ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool,
-        open(log, "a", encoding="utf-8") as out,
-    ):
-        done = pool.map(_draw, todo, [folder] * len(todo), chunksize=32)
-        for page_id, size, text in tqdm(done, "drawing pages", len(todo), unit="page", disable=not todo):
-            out.write(json.dumps([page_id, size, text]) + "\n")
-            texts[page_id] = text
-    return texts
-
-
-def _draw(sheet: Sheet, folder: Path) -> tuple[str, int, str]:
-    """Draw one page into the folder, whole or not at all; its id, the file's size and the text layer."""
-    drawn, path = sheet.draw(), folder / sheet.file
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    drawn.image.save(temporary, **({"quality": 88} if sheet.scan else {"optimize": False}))
-    temporary.replace(path)
-    return sheet.page_id, path.stat().st_size, drawn.text
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
+def _draw(sheet: Sheet, folder: Path) -> str:
+    """Draw one page into the folder and return its text layer."""
+    drawn = sheet.draw()
+    drawn.image.save(folder / sheet.file, **({"quality": 88} if sheet.scan else {"optimize": False}))
+    return drawn.text
 
 
 def is_whole(folder: Path) -> bool:
     """True where every file that `complete.json` lists is there with its size."""
     try:
         sizes = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+        return all((folder / file).stat().st_size == size for file, size in sizes.items())
     except (OSError, ValueError):
         return False
-    return all(_size(folder / file) == size for file, size in sizes.items())
 
 
 def _write_card(folder: Path) -> None:

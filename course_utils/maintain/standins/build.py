@@ -1,6 +1,7 @@
 """One resumable command for the stand-ins: general pages, three training runs, four checkpoints and their cards."""
 
 import copy
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from course_utils import paths
-from course_utils.checkpoints import seal
+from course_utils.checkpoints import HASHES
 from course_utils.errors import CourseError
+from course_utils.files import atomic_write, sha256
 from course_utils.machine import quiet
 from course_utils.maintain.standins.architecture import new_model
 from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, SIGLIP, SIGLIP_VARIANTS, VARIANTS, VLM, write_cards
@@ -80,7 +82,19 @@ def build(only: tuple[str, ...] = (), cards_only: bool = False, tell: Callable[[
     if not cards_only:
         _train_all(only or known, tell)
     write_cards()
-    seal(paths.MODELS)
+    _seal(paths.MODELS)
+
+
+def _seal(models: Path) -> None:
+    """Write down the SHA-256 of every file of every stand-in in `models`."""
+    found = {
+        folder.name: {
+            path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+        for folder in sorted(models.iterdir())
+        if folder.is_dir()
+    }
+    atomic_write(models / HASHES, json.dumps(found, indent=1) + "\n")
 
 
 def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
