@@ -23,8 +23,10 @@ def profile_table() -> pd.DataFrame:
 
 
 def lesson_table() -> pd.DataFrame:
-    """How long each lesson takes in each profile, as its first cell says, and all of them together."""
+    """Time and memory of each lesson in each profile, as its first cell says, and the time of all of them together."""
     headers = [lesson.header() for lesson in find_lessons(NOTEBOOKS)]
-    minutes = pd.DataFrame({name: {h.title: h.minutes.get(name) for h in headers} for name in PROFILES})
-    minutes.loc["all of them"] = minutes.sum()
-    return minutes.map(lambda value: format_minutes(None if pd.isna(value) else value))
+    table = {}
+    for name in PROFILES:
+        needs = {h.title: f"{format_minutes(h.minutes.get(name))}, {h.memory.get(name, 0):g} GB" for h in headers}
+        table[name] = needs | {"all of them": format_minutes(sum(h.minutes.get(name, 0) for h in headers))}
+    return pd.DataFrame(table)

@@ -39,8 +39,8 @@ def test_the_list_says_what_the_headers_say():
     listed = CliRunner().invoke(main, ["list"]).output
     for header in HEADERS:
         line = next(line for line in listed.splitlines() if header.title in line)
-        assert all(format_minutes(minutes) in line for minutes in header.minutes.values())
-        assert all(f"{memory:g} GB" in line for memory in header.memory.values())
+        for profile in PROFILES:
+            assert f"{format_minutes(header.minutes[profile])}, {header.memory[profile]:g} GB" in line
 
 
 def test_the_readme_s_table_is_made_from_the_headers_and_a_changed_one_is_out_of_step(tmp_path):

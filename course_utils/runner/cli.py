@@ -1,8 +1,5 @@
 """The `course` command."""
 
-import errno
-import shlex
-import signal
 import time
 from typing import Any
 
@@ -11,47 +8,24 @@ import click
 from course_utils import paths
 from course_utils.errors import CourseError
 from course_utils.profiles import PROFILES
-from course_utils.runner.lessons import UsageError, find_lessons, format_minutes, parse_parameters
+from course_utils.runner.lessons import find_lessons, parse_parameters
 
 ANY_PROFILE = click.Choice(list(PROFILES))
 
 
 class CourseGroup(click.Group):
-    """Prints a CourseError as one sentence: exit code 1, 2 for a wrong command, 130 for a run that was stopped."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.obj = list(args)  # what a stopped run says to give again
-        return super().parse_args(ctx, args)
+    """Prints a CourseError as one sentence, with exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CourseError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, UsageError) else 1)
-        except KeyboardInterrupt:
-            again = [word for word in ctx.obj if word != "--resume"]
-            again += ["--resume"] if again[:1] == ["run"] else []
-            click.echo(f"\nStopped. Go on where it was with: {shlex.join(['course', *again])}", err=True)
-            ctx.exit(130)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-                raise
-            click.echo("Error: The disk is full: make room, then give the same command with --resume.", err=True)
-            ctx.exit(1)
+            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=CourseGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Run the course and build what it needs."""
-
-
-def _stop_like_ctrl_c() -> None:
-    """Let a cancelled job or a closed terminal stop a run as Ctrl-C does, except under nohup. Windows has no SIGHUP."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
 
 
 @main.command()
@@ -80,9 +54,17 @@ def run(
     parameters: dict[str, Any] = {}
     for lesson in chosen:
         parameters |= parse_parameters(lesson, pairs)
-    _stop_like_ctrl_c()
+    values = PROFILES[profile]
     variant = "solutions" if solutions else "learner"
-    records = run_lessons(chosen, PROFILES[profile], paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
+    try:
+        records = run_lessons(chosen, values, paths.BUILD, parameters, variant, resume, click.echo, cell_minutes)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. To go on where it was, give the same command with --resume.", err=True)
+        raise SystemExit(130) from None
+    except OSError as error:
+        raise CourseError(
+            f"{error}. Make room, or set COURSE_BUILD to another folder; then give the same command with --resume."
+        ) from error
     click.echo(f"Report: {paths.BUILD / 'index.html'}")
     failed = [record.lesson[:2] for record in records if record.status != "finished"]
     if failed:
@@ -106,12 +88,9 @@ def check(ctx: click.Context, profile: str) -> None:
 @main.command("list")
 def list_lessons() -> None:
     """List the lessons: number, title, and minutes and memory in each profile."""
-    headers = [lesson.header() for lesson in find_lessons(paths.NOTEBOOKS)]
-    width = max(len(header.title) for header in headers)
-    click.echo(f"{'':<{width}}" + "".join(f"  {name:<14}" for name in PROFILES))
-    for header in headers:
-        needs = [f"{format_minutes(header.minutes.get(name))}, {header.memory.get(name, 0):g} GB" for name in PROFILES]
-        click.echo(f"{header.title:<{width}}" + "".join(f"  {need:<14}" for need in needs))
+    from course_utils.overview import lesson_table
+
+    click.echo(lesson_table().to_string())
 
 
 @main.command()
@@ -126,12 +105,11 @@ def clean() -> None:
 @click.option("--rows", default=64, show_default=True, help="Training rows of each side.")
 @click.option("--pages", default=100, show_default=True, help="Dev pages that each side is evaluated on.")
 @click.option("--small", default=10, show_default=True, help="Pages of the growth measurement, and ten times as many.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the rows and their order.")
-def bench(rows: int, pages: int, small: int, seed: int) -> None:
+def bench(rows: int, pages: int, small: int) -> None:
     """Time the published settings against the lesson's, factor by factor (a few minutes)."""
     from course_utils.maintain.bench import bench
 
-    bench(rows, pages, small, seed, click.echo)
+    bench(rows, pages, small, 0, click.echo)
 
 
 @main.command("full-size")

@@ -5,9 +5,8 @@ ADVICE = {
     "disk": "The disk is full: make room, then go on with `--resume`.",
     "network": "A file could not be fetched: check the connection, or use `--profile tiny`, which needs none.",
     "dependency": "A package is missing or of another version: install `requirements.lock` again.",
-    "kernel": "The notebook's Python process ended by itself, most often for lack of memory: "
-    "close other programs and run it again with `--resume`.",
-    "no kernel": "The notebook's Python process did not start: install `requirements.lock` again, which brings ipykernel.",
+    "kernel": "The notebook's Python process ended by itself, most often for lack of memory: close other programs and "
+    "run it again with `--resume`. If it never starts, install `requirements.lock` again, which brings ipykernel.",
     "timeout": "A cell took longer than its limit: run it again on a quieter machine with `--resume`.",
     "assertion": "A check in the lesson did not hold: open the notebook at this cell and compare the values.",
     "error": "Open the notebook at this cell: everything before it is there with its output.",

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from course_utils.errors import CourseError
 
 FILE_NAME = re.compile(r"(\d\d)_\w+\.ipynb")
 UNITS = {"s": 1 / 60, "min": 1, "h": 60}  # minutes in each unit
-
-
-class UsageError(CourseError):
-    """A command that asks for something that is not there."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Lesson:
         import papermill
 
         self.cells()  # says what to do about a damaged file
-        found = papermill.inspect_notebook(escaped(self.path))
+        found = papermill.inspect_notebook(str(self.path))
         return {name: _literal(parameter["default"]) for name, parameter in found.items()}
 
     def fingerprint(self) -> str:
@@ -94,15 +92,10 @@ class Lesson:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def escaped(path: Path) -> str:
-    """The path for papermill, which would fill in what stands in braces."""
-    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
-
-
 def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list[Lesson]:
     """The lessons in `folder` in order, or only the `wanted` ones, by number (`7`, `07`) or name.
 
-    Raises UsageError naming the lessons there are when one of them is not there.
+    Raises click.UsageError naming the lessons there are when one of them is not there.
     """
     lessons = [Lesson(path) for path in sorted(Path(folder).glob("*.ipynb")) if FILE_NAME.fullmatch(path.name)]
     if not lessons:
@@ -112,7 +105,7 @@ def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list
         matches = {lesson.name for lesson in lessons if word.zfill(2) == lesson.number or word == lesson.name}
         if not matches:
             there_are = ", ".join(lesson.number for lesson in lessons)
-            raise UsageError(f"There is no lesson {word}; there are {there_are}.")
+            raise click.UsageError(f"There is no lesson {word}; there are {there_are}.")
         chosen |= matches
     return [lesson for lesson in lessons if lesson.name in chosen or not wanted]
 
@@ -120,16 +113,18 @@ def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list
 def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> dict[str, Any]:
     """Values for `-p NAME VALUE` pairs, of the type of the lesson's own value.
 
-    Raises UsageError for a name that the lesson does not have or a value of another type.
+    Raises click.UsageError for a name that the lesson does not have or a value of another type.
     """
     known = lesson.parameters() if pairs else {}
     values = {}
     for name, text in pairs:
         if name == "PROFILE":
-            raise UsageError("Choose the profile with --profile, for example `--profile t4`, instead of `-p PROFILE`.")
+            raise click.UsageError(
+                "Choose the profile with --profile, for example `--profile t4`, instead of `-p PROFILE`."
+            )
         if name not in known:
             there_are = ", ".join(known) or "none"
-            raise UsageError(f"Lesson {lesson.number} has no parameter {name}; its parameters are: {there_are}.")
+            raise click.UsageError(f"Lesson {lesson.number} has no parameter {name}; its parameters are: {there_are}.")
         values[name] = _parse_value(name, text, known[name])
     return values
 
@@ -141,7 +136,7 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if default is not None and type(value) is not type(default):
-        raise UsageError(
+        raise click.UsageError(
             f"{name} is {default!r} in the lesson, so {text!r} does not fit: "
             f"give a value of type {type(default).__name__}."
         )

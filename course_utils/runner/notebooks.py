@@ -19,9 +19,11 @@ from course_utils.paths import NOTEBOOKS
 from course_utils.runner.lessons import format_minutes, read_header
 
 STUB = "...  # your code"
-START = re.compile(r"(?P<indent>\s*)# <solution>(?:\s+stub:\s*(?P<stub>\S.*?))?\s*")
-END = re.compile(r"\s*# </solution>\s*")
-MARKER_LIKE = re.compile(r"</?\s*solution", re.IGNORECASE)
+SOLUTION = re.compile(
+    r"^(?P<indent> *)# <solution>(?: stub: (?P<stub>\S.*))?\n(?:(?!.*</?\s*solution).*\n)+? *# </solution>$",
+    re.MULTILINE,
+)
+MARKER = re.compile(r"^.*</?\s*solution.*$", re.IGNORECASE | re.MULTILINE)
 FILE_NAME = re.compile(r"\d\d_\w+\.py")
 TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
 TABLE_HEAD = (
@@ -71,35 +73,13 @@ def blank_solutions(text: str, where: str = "this cell", code: bool = True) -> s
     Raises CourseError, naming `where`, for markers that do not pair up, an empty region, or any marker in a
     cell that is not `code`.
     """
-    kept: list[str] = []
-    opened, inside = 0, 0  # the line number of the open marker, and the lines of code after it
-    for number, line in enumerate(text.split("\n"), start=1):
-        start, end = START.fullmatch(line), END.fullmatch(line)
-        problem = None
-        if (start or end) and not code:
-            problem = "solutions belong in code cells"
-        elif start and opened:
-            problem = f"the solution opened at line {opened} is not closed before it"
-        elif end and not opened:
-            problem = "no solution is open here"
-        elif end and not inside:
-            problem = "the solution is empty"
-        elif code and not (start or end) and MARKER_LIKE.search(line):
-            problem = "write the markers as `# <solution>`, `# <solution> stub: …` and `# </solution>`"
-        if problem:
-            raise CourseError(f"{where}, line {number}, `{line.strip()}`: {problem}.")
-        if start:
-            kept.append(start["indent"] + (start["stub"] or STUB))
-            opened, inside = number, 0
-        elif end:
-            opened = 0
-        elif opened:
-            inside += bool(line.strip())
-        else:
-            kept.append(line)
-    if opened:
-        raise CourseError(f"{where}, line {opened}: close the solution with `# </solution>`.")
-    return "\n".join(kept)
+    blank = SOLUTION.sub(lambda found: found["indent"] + (found["stub"] or STUB), text) if code else text
+    if left := MARKER.search(blank):
+        raise CourseError(
+            f"{where}, `{left[0].strip()}`: a solution stands in a code cell, between a line `# <solution>` or "
+            "`# <solution> stub: …` and a line `# </solution>`."
+        )
+    return blank
 
 
 def render_all(folder: Path = NOTEBOOKS) -> dict[Path, str]:
@@ -139,9 +119,7 @@ def check_all(folder: Path = NOTEBOOKS) -> list[str]:
     texts = render_all(folder)
     differences = []
     for path, text in texts.items():
-        if not path.is_file():
-            differences.append(f"{path} is missing: run `course notebooks`.")
-        elif path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
             differences.append(f"{path} differs from its source: edit the source, then run `course notebooks`.")
     there = {*Path(folder).glob("*.ipynb"), *(Path(folder) / "solutions").glob("*.ipynb")}
     differences += [f"{path} has no source: delete it." for path in sorted(there - texts.keys())]

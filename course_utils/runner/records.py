@@ -1,7 +1,6 @@
 """What is kept of each run of a lesson: `build/<lesson>/run.json`, beside the lesson's own `metrics.json`."""
 
 import json
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
@@ -10,14 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from course_utils import machine
-from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.paths import ROOT
 
-RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged JSON file can raise
 
 
@@ -37,7 +33,7 @@ def git_commit() -> str:
 
 @dataclass
 class Record:
-    """One run of one lesson; times in minutes, `started` in ISO 8601 with its time zone."""
+    """One run of one lesson, interrupted until it ends; times in minutes, `started` in ISO 8601 with its time zone."""
 
     lesson: str
     title: str
@@ -46,11 +42,10 @@ class Record:
     variant: str
     fingerprint: str
     expected_minutes: float | None = None
-    status: str = RUNNING
+    status: str = INTERRUPTED
     minutes: float | None = None
     failure: dict[str, str] | None = None
     started: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
-    process: list[float] = field(default_factory=lambda: [os.getpid(), psutil.Process().create_time()])
     versions: dict[str, str] = field(
         default_factory=lambda: {"python": platform.python_version(), **machine.versions()}
     )
@@ -59,12 +54,8 @@ class Record:
 
     def same_run(self, other: "Record") -> bool:
         """Whether `other` would run the same cells with the same settings and packages."""
-
-        def settings(record: Record) -> tuple[Any, ...]:
-            parameters = {name: value for name, value in record.parameters.items() if name != "RESUME"}
-            return record.fingerprint, record.variant, record.profile, parameters, record.versions
-
-        return settings(self) == settings(other)
+        names = ("fingerprint", "variant", "profile", "parameters", "versions")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 def record_path(build: Path, lesson: str) -> Path:
@@ -76,29 +67,11 @@ def write_record(build: Path, record: Record) -> Path:
 
 
 def read_record(build: Path, lesson: str) -> Record | None:
-    """The lesson's last run, or None if there is none. A run whose process is gone counts as interrupted.
-
-    Raises CourseError when the file is damaged or of another version of the course.
-    """
-    path = record_path(build, lesson)
+    """The lesson's last run; None if there is none, or only a file that is damaged or of another version."""
     try:
-        record = Record(**json.loads(path.read_text(encoding="utf-8")))
-        datetime.fromisoformat(record.started)
-        if record.status == RUNNING and not _is_alive(*record.process):
-            record.status = INTERRUPTED
-        return record
-    except (FileNotFoundError, NotADirectoryError):
+        return Record(**json.loads(record_path(build, lesson).read_text(encoding="utf-8")))
+    except UNREADABLE:
         return None
-    except UNREADABLE as error:
-        raise CourseError(f"{path} is damaged or from another version of the course, so it does not count.") from error
-
-
-def _is_alive(pid: float, created: float) -> bool:
-    """Whether that very process still runs, and not another one with its number."""
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - created) < 1
-    except psutil.Error:
-        return False
 
 
 def read_metrics(build: Path, record: Record) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.runner.lessons import FILE_NAME, format_minutes
 from course_utils.runner.records import Record, memory_text, read_metrics, read_record
@@ -18,7 +17,9 @@ def write_report(build: Path) -> Path:
     """Write `index.html` from the records and metrics in `build`; what cannot be read is left out."""
     jinja = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True)
     jinja.filters["minutes"] = format_minutes
-    lessons = [_lesson(build, record) for record in _records(build)]
+    names = sorted(path.name for path in build.iterdir() if FILE_NAME.fullmatch(f"{path.name}.ipynb"))
+    records = filter(None, (read_record(build, name) for name in names))
+    lessons = [_lesson(build, record) for record in records]
     written = f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}"
     return atomic_write(
         build / "index.html", jinja.get_template("report.html.j2").render(lessons=lessons, written=written)
@@ -30,16 +31,6 @@ def headlines(metrics: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     names = [name for name in metrics if name.count("/") == 1 and {f"{name}/low", f"{name}/high"} <= metrics.keys()]
     values = ((name, *(metrics[name + end] for end in ("", "/low", "/high"))) for name in names[:HEADLINES])
     return [(name.replace("ndcg", "NDCG").replace("/", " "), *numbers) for name, *numbers in values]
-
-
-def _records(build: Path) -> list[Record]:
-    records = []
-    for folder in sorted(path for path in build.iterdir() if FILE_NAME.fullmatch(f"{path.name}.ipynb")):
-        try:
-            records.append(read_record(build, folder.name))
-        except CourseError:
-            continue
-    return [record for record in records if record]
 
 
 def _lesson(build: Path, record: Record) -> dict[str, Any]:

@@ -2,34 +2,24 @@
 
 import logging
 import os
-import signal
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.paths import ROOT
 from course_utils.profiles import Profile
-from course_utils.runner.failures import ADVICE, classify
-from course_utils.runner.lessons import Lesson, escaped, format_minutes
-from course_utils.runner.records import (
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    RUNNING,
-    Record,
-    memory_text,
-    read_metrics,
-    read_record,
-    write_record,
-)
+from course_utils.runner.failures import classify
+from course_utils.runner.lessons import Lesson, format_minutes
+from course_utils.runner.records import FAILED, FINISHED, Record, memory_text, read_metrics, read_record, write_record
 from course_utils.runner.report import write_report
 
 CELL_MINUTES = 720.0  # longer than any training of the course
-SIGKILL = getattr(signal, "SIGKILL", 9)  # what a system without memory sends; Windows has none
 # nbconvert's page without the scripts that it would fetch from a network
 HTML_TEMPLATE = """{% extends "lab/index.html.j2" %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}
@@ -51,12 +41,12 @@ def run_lessons(
     A cell that takes longer than `cell_minutes` ends its lesson. `variant` is `learner` or `solutions` and is kept in
     the record. With `resume`, lessons that finished with the same cells, settings and packages are left as they are,
     and the others get `RESUME=True` if they know that parameter.
-    Returns the records in order. Raises CourseError if `build` cannot be used; KeyboardInterrupt passes through.
+    Returns the records in order. Raises CourseError if another run is at work on the lesson in `build`, OSError if
+    `build` cannot be written; KeyboardInterrupt passes through.
     """
     build = Path(build).resolve()
     records = []
     for lesson in lessons:
-        earlier = _earlier_run(build, lesson, say)
         header = lesson.header()
         record = Record(
             lesson=lesson.name,
@@ -67,14 +57,22 @@ def run_lessons(
             fingerprint=lesson.fingerprint(),
             expected_minutes=header.minutes.get(profile.name),
         )
+        (build / lesson.name).mkdir(parents=True, exist_ok=True)
         try:
-            done = earlier and earlier.status == FINISHED and (build / f"{lesson.name}.ipynb").exists()
-            if resume and done and earlier.same_run(record):
-                record = earlier
-                say(f"{lesson.number} finished before with the same settings: left as it is.")
-            else:
-                _run_lesson(lesson, record, profile, build, resume, cell_minutes)
-                say(_summary(record, build))
+            with FileLock(build / lesson.name / "run.lock", timeout=0):
+                earlier = read_record(build, lesson.name)
+                done = earlier and earlier.status == FINISHED and (build / f"{lesson.name}.ipynb").exists()
+                if resume and done and earlier.same_run(record):
+                    record = earlier
+                    say(f"{lesson.number} finished before with the same settings: left as it is.")
+                else:
+                    _run_lesson(lesson, record, profile, build, resume, cell_minutes)
+                    say(_summary(record, build))
+        except Timeout as error:
+            raise CourseError(
+                f"Another run of lesson {lesson.number} is at work in {build}: wait for its end, "
+                "or set COURSE_BUILD to another folder."
+            ) from error
         finally:
             write_report(build)
         records.append(record)
@@ -96,38 +94,16 @@ def kernel_environment(profile: Profile, build: Path) -> dict[str, str]:
     return variables
 
 
-def _earlier_run(build: Path, lesson: Lesson, say: Callable[[str], None]) -> Record | None:
-    try:
-        (build / lesson.name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CourseError(
-            f"{build / lesson.name} cannot be used as a folder ({error.strerror}): move it away, "
-            "or set COURSE_BUILD to another folder."
-        ) from error
-    try:
-        earlier = read_record(build, lesson.name)
-    except CourseError as error:
-        say(f"{error} Lesson {lesson.number} runs from its start.")
-        return None
-    if earlier and earlier.status == RUNNING and earlier.process[0] != os.getpid():
-        raise CourseError(
-            f"Another run of lesson {lesson.number} (process {int(earlier.process[0])}) is working in {build}: "
-            "wait for it to end, or set COURSE_BUILD to another folder."
-        )
-    return earlier
-
-
 def _run_lesson(
     lesson: Lesson, record: Record, profile: Profile, build: Path, resume: bool, cell_minutes: float
 ) -> None:
-    """Execute one notebook and fill in its record, which is on disk from the first moment."""
+    """Execute one notebook and fill in its record, which is on disk, as interrupted, from the first moment."""
     own = {"PROFILE": profile.name} | ({"RESUME": True} if resume else {})
     values = record.parameters | {name: value for name, value in own.items() if name in lesson.parameters()}
     output = build / f"{lesson.name}.ipynb"
     write_record(build, record)
     output.unlink(missing_ok=True)  # of an earlier run
     started = time.monotonic()
-    record.status = INTERRUPTED
     try:
         title = f"{record.title} ({profile.name})"
         error = _execute(lesson, output, values, kernel_environment(profile, build), title, round(60 * cell_minutes))
@@ -143,28 +119,27 @@ def _run_lesson(
 def _execute(
     lesson: Lesson, output: Path, values: dict[str, Any], environment: dict[str, str], title: str, limit: int
 ) -> Exception | None:
-    """Run the notebook in its own folder with this Python, `limit` seconds a cell; returns the error that stopped it, if any."""
+    """Run the notebook in its own folder with this Python, `limit` seconds a cell; the error that stopped it, if any."""
     for name in ("papermill", "traitlets", "nbclient", "blib2to3"):  # no learner can act on what they say
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for module in ("papermill", "nbformat", "nbclient", "nbconvert", "jupyter_client", "zmq", "traitlets"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
     import papermill
 
-    manager = _kernel_manager(environment)
     try:
         papermill.execute_notebook(
-            escaped(lesson.path),
-            escaped(output),
+            str(lesson.path),
+            str(output),
             parameters=values,
             kernel_name="python3",
             language="python",
             cwd=str(lesson.path.resolve().parent),
             execution_timeout=limit,
-            kernel_manager_class=manager,
+            kernel_manager_class=_kernel_manager(environment),
             progress_bar={"desc": title, "disable": None},
         )
     except Exception as error:  # whatever a cell or its process can raise: it becomes the record's failure
-        return MemoryError("The system ended the notebook's process.") if manager.exit_status == -SIGKILL else error
+        return error
     return None
 
 
@@ -175,19 +150,9 @@ def _kernel_manager(environment: dict[str, str]) -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class CourseKernelManager(AsyncKernelManager):
-        exit_status: int | None = None  # of the last process that ended by itself; a signal's number is negative
-
-        async def is_alive(self) -> bool:
-            alive = await super().is_alive()
-            if not alive and self.has_kernel:
-                type(self).exit_status = await self.provisioner.poll()
-            return alive
-
         @property
         def kernel_spec(self) -> KernelSpec:
-            # `$` would be read as the start of a variable
-            env = {name: value.replace("$", "$$") for name, value in environment.items()}
-            return KernelSpec(**get_kernel_dict(["--log-level=50"]), env=env)  # a cell's own errors still show
+            return KernelSpec(**get_kernel_dict(["--log-level=50"]), env=environment)  # a cell's own errors still show
 
     return CourseKernelManager
 
@@ -198,17 +163,12 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
 
     name, message = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     kind, advice = classify(name, message)
-    cells = nbformat.read(output, as_version=4).cells if output.exists() else []
-    begun = [
-        cell for cell in cells if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
-    ]
-    if kind == "kernel" and not begun:
-        advice = ADVICE["no kernel"]
     place = ""
-    if begun:
-        lines = [line.strip() for line in begun[-1].source.splitlines()]
-        code = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
-        place = f"[{begun[-1].execution_count or '*'}]: {code[:100]}"
+    for cell in nbformat.read(output, as_version=4).cells if output.exists() else []:
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time"):  # the last that began
+            lines = [line.strip() for line in cell.source.splitlines()]
+            code = next((line for line in lines if line and not line.startswith(("#", "%"))), "")
+            place = f"[{cell.execution_count or '*'}]: {code[:100]}"
     return {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": place}
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import statistics
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ DOWNLOADS = {
     PUBLISHED_DATA: 10.8,
 }
 ENOUGH = 0.9  # of a repository: the cache holds what is used, not every file
-LINE = 0.1  # Gbit/s
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,8 @@ def check_setup(profile: str = "tiny") -> Setup:
     Raises CourseError for a profile that is not there.
     """
     values = find_profile(profile)
-    checks = [_packages, _disk, _machine, _memory, _device, _checkpoints, _results, _pages]
-    checks += [_hub, _download] if values.network else []
-    return Setup([_guarded(check, values) for check in (*checks, _profile)], fitting_profiles())
+    checks = [_packages, _disk, _memory, _checkpoints, *([_hub, _download] if values.network else []), _profile]
+    return Setup([_guarded(check, values) for check in checks], fitting_profiles())
 
 
 def fitting_profiles(gpu_gb: float | None = None) -> list[str]:
@@ -92,19 +89,6 @@ def gpu() -> tuple[str, float]:
     if not torch.cuda.is_available():
         return "", 0.0
     return torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory / 1e9
-
-
-def hub_answers() -> bool:
-    """Whether the Hugging Face Hub answers, asked once. Never raises."""
-    from huggingface_hub import constants
-
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except HTTPError:
-        return True  # an answer, too
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _guarded(check: Callable[[Profile], tuple[str, ...]], profile: Profile) -> Finding:
@@ -124,11 +108,14 @@ def _lesson_memory(profile: str) -> dict[str, float]:
 
 def _install() -> str:
     """The command that installs the pins; without CUDA packages where torch came without them."""
+    return f"python -m pip install {'-c' if '+' in _version('torch') else '-r'} requirements.lock -e .  (in the course's folder)"
+
+
+def _version(name: str) -> str:
     try:
-        without_cuda = "+" in version("torch")
+        return version(name)
     except PackageNotFoundError:
-        without_cuda = False
-    return f"python -m pip install {'-c' if without_cuda else '-r'} requirements.lock -e .  (in the course's folder)"
+        return ""
 
 
 def _packages(profile: Profile) -> tuple[str, ...]:
@@ -141,18 +128,12 @@ def _packages(profile: Profile) -> tuple[str, ...]:
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     direct = {one.name for one in requirements(project["dependencies"])}
     pins = requirements((paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
-    missing, other = [], []
-    for pin in pins:
-        try:
-            found = version(pin.name)
-        except PackageNotFoundError:
-            missing.append(pin.name)
-            continue
-        if not pin.specifier.contains(found, prereleases=True):
-            other.append(f"{pin.name} {found} instead of {str(pin.specifier).removeprefix('==')}")
-    if "torch" not in missing and "+" in version("torch"):  # a build without CUDA asks for none of its packages
+    found = {pin.name: _version(pin.name) for pin in pins}
+    missing = [name for name, installed in found.items() if not installed]
+    if "+" in found["torch"]:  # a build without CUDA asks for none of its packages
         missing = [name for name in missing if not name.startswith(("nvidia-", "cuda-", "triton"))]
-    faults = [f"{name} is missing" for name in missing] + other
+    other = [pin for pin in pins if found[pin.name] and not pin.specifier.contains(found[pin.name], prereleases=True)]
+    faults = [f"{name} is missing" for name in missing] + [f"{pin.name} {found[pin.name]}" for pin in other]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         return FAIL if direct & set(missing) else WARN, ", ".join(faults[:3]) + more, _install()
@@ -170,32 +151,15 @@ def _free(folder: Path) -> float:
     return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free / 1e9
 
 
-def _machine(profile: Profile) -> tuple[str, ...]:
-    text = " · ".join(machine.describe().values())
-    if machine.cores() < 2:
-        return WARN, text, "lessons are timed on two cores: expect twice the minutes"
-    return OK, text
-
-
 def _memory(profile: Profile) -> tuple[str, ...]:
     total, free = machine.memory_gb(), psutil.virtual_memory().available / 1e9
     needs = _lesson_memory("tiny")  # the others' is the GPU's memory
     text = f"{total:.1f} GB, {free:.1f} GB of it free; lessons in tiny need up to {max(needs.values()):g} GB"
-    if total < SLACK * statistics.median(needs.values()):
-        return FAIL, text, "use a machine or a container with more memory"
     too_large = [number for number, gb in needs.items() if min(total, free) < SLACK * gb]
     if too_large:
-        return WARN, text, f"for {', '.join(too_large)}, close other programs and notebooks, or take a larger machine"
+        fix = f"for {', '.join(too_large)}, close other programs and notebooks, or take a larger machine"
+        return FAIL if len(too_large) == len(needs) else WARN, text, fix
     return OK, text
-
-
-def _device(profile: Profile) -> tuple[str, ...]:
-    name, memory = gpu()
-    found = f"{name}, {memory:.0f} GB" if name else "CPU"
-    if profile.name in fitting_profiles(memory):
-        return OK, found
-    needs = f"{found}; {profile.name} was planned for {profile.hardware}"
-    return WARN if name else FAIL, needs, f"course run --profile {fitting_profiles(memory)[-1]}"
 
 
 def _checkpoints(profile: Profile) -> tuple[str, ...]:
@@ -208,60 +172,38 @@ def _checkpoints(profile: Profile) -> tuple[str, ...]:
     return OK, f"{len(names)} stand-ins, every file as the course ships it (SHA-256)"
 
 
-def _results(profile: Profile) -> tuple[str, ...]:
-    from course_utils import finetuned
-
-    try:
-        label = finetuned.finetuned("tiny").label
-    except CourseError as error:
-        return FAIL, str(error), "git checkout data/precomputed"
-    return OK, "lesson 07's embeddings: " + (f"{label}, until you run it" if label else "your own, in build/")
-
-
-def _pages(profile: Profile) -> tuple[str, ...]:
-    from course_utils.pages.build import is_whole, pages_folder
-
-    if is_whole(pages_folder()):
-        return OK, "drawn, in data/cache"
-    return OK, "not drawn yet: the first lesson draws them, in about two minutes; or now: course build-pages"
-
-
 def _hub(profile: Profile) -> tuple[str, ...]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return WARN, "the Hugging Face Hub was not asked, since HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"
-    if not hub_answers():
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
+    except HTTPError:
+        pass  # an answer, too
+    except (OSError, ValueError):
         return WARN, "the Hugging Face Hub does not answer", "check the connection, or: course run --profile tiny"
     return OK, "the Hugging Face Hub answers"
 
 
 def _download(profile: Profile) -> tuple[str, ...]:
-    here = _cached()
-    left = {name: size - here.get(name, 0) for name, size in DOWNLOADS.items() if here.get(name, 0) < ENOUGH * size}
-    fetch = sum(left.values())
-    write = fetch + (DOWNLOADS[profile.dataset] if profile.dataset in left else 0)  # unpacked, once more
-    free = _free(_hub_cache())
-    text = f"{fetch:.1f} GB to fetch (computed), {8 * fetch / LINE / 60:.0f} minutes at {LINE * 1000:.0f} Mbit/s; "
-    text += f"{write:.1f} GB to write, {free:.1f} GB free in {_hub_cache()}"
+    from huggingface_hub import constants, scan_cache_dir
+
+    cache = Path(constants.HF_HUB_CACHE)
+    here = {repo.repo_id: repo.size_on_disk / 1e9 for repo in scan_cache_dir(cache).repos} if cache.is_dir() else {}
+    left = {name: size for name, size in DOWNLOADS.items() if here.get(name, 0) < ENOUGH * size}
+    write = sum(left.values()) + left.get(profile.dataset, 0)  # pages are unpacked, once more
+    free = _free(cache)
+    text = f"{sum(left.values()):.1f} GB to fetch (computed), {write:.1f} GB to write, {free:.1f} GB free in {cache}"
     text += "".join(f"\n{'':19}{name} {size:.1f} GB" for name, size in left.items())
     return (FAIL, text, "make room, or set HF_HOME to a folder on a larger disk") if free < write else (OK, text)
 
 
-def _hub_cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
-def _cached() -> dict[str, float]:
-    """GB in the Hub's cache by name of repository."""
-    from huggingface_hub import scan_cache_dir
-
-    repos = scan_cache_dir(_hub_cache()).repos if _hub_cache().is_dir() else ()
-    return {repo.repo_id: repo.size_on_disk / 1e9 for repo in repos}
-
-
 def _profile(profile: Profile) -> tuple[str, ...]:
-    name = fitting_profiles()[-1]
-    return OK, f"{name} is the one for this machine: {find_profile(name).hardware}"
+    name, memory = gpu()
+    found = f"{name}, {memory:.0f} GB" if name else "CPU"
+    best = fitting_profiles(memory)[-1]
+    text = f"{found}: {best} is the one for this machine"
+    if profile.name in fitting_profiles(memory):
+        return OK, text
+    return WARN if name else FAIL, f"{text}; {profile.name} needs {profile.hardware}", f"course run --profile {best}"
