@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import safetensors.torch
 import torch
 import torch._dynamo  # before torch.cuda is altered, of which it makes a list
 from torch.overrides import TorchFunctionMode
@@ -211,6 +212,7 @@ def pretended_gpu(memory_gb: float = 16) -> Iterator[None]:
         (torch.amp.autocast, "__init__", _on_the_cpu(torch.amp.autocast.__init__)),
         (torch.amp.GradScaler, "__init__", _on_the_cpu(torch.amp.GradScaler.__init__)),
         (torch, "load", _loading(torch.load)),
+        (safetensors.torch, "load_file", _loading(safetensors.torch.load_file)),
         (torch.autograd, "_engine_run_backward", _asking(torch.autograd._engine_run_backward)),
         (threading.Thread, "run", _pretending(threading.Thread.run)),
     ]
@@ -247,10 +249,15 @@ def _on_the_cpu(start: Callable) -> Callable:
 
 
 def _loading(load: Callable) -> Callable:
+    """A function that loads a file of tensors, with its second argument, a device, answered here."""
+
     @functools.wraps(load)
-    def loading(f, map_location=None, *args, **kwargs):
-        asked = _asks(map_location)
-        result = load(f, CPU if asked else map_location, *args, **kwargs)
+    def loading(file, device=None, *args, **kwargs):
+        device = kwargs.pop("map_location", device)
+        asked = _asks(device)
+        result = (
+            load(file, CPU if asked else device, *args, **kwargs) if device is not None else load(file, *args, **kwargs)
+        )
         return tree_map_only(torch.Tensor, lambda tensor: tensor.to(GPU), result) if asked == GPU else result
 
     return loading
