@@ -211,14 +211,6 @@ def test_pages_drawn_anew_with_other_words_are_not_taken_from_the_cache_of_datas
     assert not (tmp_path / "factbook-0").exists()
 
 
-def test_a_missing_data_file_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("course_utils.pages.facts.DATA", tmp_path)
-    monkeypatch.setattr(build, "VERSION_FILE", tmp_path / "version.json")
-    for name, read in (("wordings.json", wordings.__wrapped__), ("version.json", build.data_version)):
-        with pytest.raises(CourseError, match=f"{name} is missing"):
-            read()
-
-
 # ---- the version ------------------------------------------------------------------------------------------------
 
 

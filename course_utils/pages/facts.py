@@ -2,11 +2,9 @@
 
 import csv
 import functools
-import io
 import json
 from dataclasses import dataclass
 
-from course_utils.errors import CourseError
 from course_utils.paths import DATA
 
 
@@ -65,22 +63,20 @@ def slug(text: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
-def _text(name: str) -> str:
-    try:
-        return (DATA / name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CourseError(f"data/{name} is missing: restore it with `git checkout data`.") from None
-
-
 def read_json(name: str):
-    """The content of a JSON file in `data/`; CourseError where it is missing."""
-    return json.loads(_text(name))
+    """The content of a JSON file in `data/`."""
+    return json.loads((DATA / name).read_text(encoding="utf-8"))
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    with open(DATA / name, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 @functools.cache
 def countries() -> dict[str, Country]:
     """Countries by code. A capital that two countries share, or that is a country's name, is left out."""
-    rows = list(csv.DictReader(io.StringIO(_text("factbook_countries.csv"))))
+    rows = _read_csv("factbook_countries.csv")
     names = {row["country"] for row in rows}
     capitals = [row["capital"] for row in rows]
     return {
@@ -98,7 +94,7 @@ def countries() -> dict[str, Country]:
 def pages() -> dict[str, Page]:
     """All 8,294 country-topic pages by page id, in the order of the data file."""
     figures: dict[tuple[str, str], list[Fact]] = {}
-    for row in csv.DictReader(io.StringIO(_text("factbook_facts.csv"))):
+    for row in _read_csv("factbook_facts.csv"):
         fact = Fact(row["label"], float(row["value"]), row["unit"], int(row["year"] or 0))
         figures.setdefault((row["code"], row["topic"]), []).append(fact)
     made = (Page(countries()[code], topic, tuple(facts)) for (code, topic), facts in figures.items())
