@@ -60,7 +60,3 @@ def test_damaged_records_and_metrics_are_left_out(build, content):
     assert "finished" in page(build)
     (build / "07_toy" / "run.json").write_text(content, encoding="utf-8")
     assert "course run" in page(build)  # as before the first run
-
-
-def test_nothing_run_says_how_to_start(tmp_path):
-    assert "course run" in page(tmp_path)

@@ -56,13 +56,6 @@ def build(tmp_path_factory):
     return build
 
 
-def test_a_broken_page_is_noticed(browser, tmp_path):
-    page = tmp_path / "broken.html"
-    page.write_text("<html><body><p>here</p><script>no_such_function()</script></body></html>", encoding="utf-8")
-    document, errors = opened(browser, page, tmp_path / "profile")
-    assert "here" in document and len(errors) == 1 and "no_such_function" in errors[0]
-
-
 def test_the_report_opens_without_errors_and_every_link_leads_somewhere(browser, build, tmp_path):
     document, errors = opened(browser, build / "index.html", tmp_path / "profile")
     assert errors == [] and "finished" in document and "failed" in document

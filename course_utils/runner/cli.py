@@ -87,7 +87,7 @@ def check(ctx: click.Context, profile: str) -> None:
 
 @main.command("list")
 def list_lessons() -> None:
-    """List the lessons: number, title, and minutes and memory in each profile."""
+    """List the lessons with the time and memory that each takes in each profile."""
     from course_utils.overview import lesson_table
 
     click.echo(lesson_table().to_string())

@@ -79,12 +79,12 @@ class Lesson:
         return read_header(next((cell["source"] for cell in self.cells()), ""))
 
     def parameters(self) -> dict[str, Any]:
-        """Names and default values in the cell tagged `parameters`; None for a value that is no literal."""
+        """Names and default values, which are literals, in the cell tagged `parameters`."""
         import papermill
 
         self.cells()  # says what to do about a damaged file
         found = papermill.inspect_notebook(str(self.path))
-        return {name: _literal(parameter["default"]) for name, parameter in found.items()}
+        return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
 
     def fingerprint(self) -> str:
         """SHA-256 over what the cells say; outputs and execution counts do not count."""
@@ -93,21 +93,18 @@ class Lesson:
 
 
 def find_lessons(folder: Path, wanted: list[str] | tuple[str, ...] = ()) -> list[Lesson]:
-    """The lessons in `folder` in order, or only the `wanted` ones, by number (`7`, `07`) or name.
+    """The lessons in `folder` in order, or only those with the numbers `wanted` (`7` or `07`).
 
-    Raises click.UsageError naming the lessons there are when one of them is not there.
+    Raises CourseError for a folder without lessons, click.UsageError for a number that no lesson has.
     """
     lessons = [Lesson(path) for path in sorted(Path(folder).glob("*.ipynb")) if FILE_NAME.fullmatch(path.name)]
     if not lessons:
         raise CourseError(f"There are no lessons in {folder}: write them with `course notebooks`.")
-    chosen = set()
-    for word in wanted:
-        matches = {lesson.name for lesson in lessons if word.zfill(2) == lesson.number or word == lesson.name}
-        if not matches:
-            there_are = ", ".join(lesson.number for lesson in lessons)
-            raise click.UsageError(f"There is no lesson {word}; there are {there_are}.")
-        chosen |= matches
-    return [lesson for lesson in lessons if lesson.name in chosen or not wanted]
+    numbers = {word.zfill(2) for word in wanted}
+    if unknown := numbers - {lesson.number for lesson in lessons}:
+        there_are = ", ".join(lesson.number for lesson in lessons)
+        raise click.UsageError(f"There is no lesson {min(unknown)}; there are {there_are}.")
+    return [lesson for lesson in lessons if lesson.number in numbers or not wanted]
 
 
 def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -119,32 +116,12 @@ def parse_parameters(lesson: Lesson, pairs: list[tuple[str, str]] | tuple[tuple[
     values = {}
     for name, text in pairs:
         if name == "PROFILE":
-            raise click.UsageError(
-                "Choose the profile with --profile, for example `--profile t4`, instead of `-p PROFILE`."
-            )
+            raise click.UsageError("Choose the profile with --profile, for example `--profile t4`, not `-p PROFILE`.")
         if name not in known:
             there_are = ", ".join(known) or "none"
             raise click.UsageError(f"Lesson {lesson.number} has no parameter {name}; its parameters are: {there_are}.")
-        values[name] = _parse_value(name, text, known[name])
+        try:
+            values[name] = click.types.convert_type(type(known[name]))(text)
+        except click.BadParameter as error:
+            raise click.UsageError(f"{name} is {known[name]!r} in the lesson: {error.message}") from error
     return values
-
-
-def _parse_value(name: str, text: str, default: Any) -> Any:
-    if isinstance(default, str):
-        return text
-    value = _literal({"true": "True", "false": "False"}.get(text.lower(), text), otherwise=text)
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if default is not None and type(value) is not type(default):
-        raise click.UsageError(
-            f"{name} is {default!r} in the lesson, so {text!r} does not fit: "
-            f"give a value of type {type(default).__name__}."
-        )
-    return value
-
-
-def _literal(text: str, otherwise: Any = None) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return otherwise
