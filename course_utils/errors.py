@@ -2,4 +2,4 @@
 
 
 class CourseError(RuntimeError):
-    """Something the learner can mend; the message says how."""
+    """Something the learner can fix; the message says how."""
