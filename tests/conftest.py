@@ -54,13 +54,14 @@ def dataset():
 def execute(dataset, tmp_path_factory):
     """A function that runs a notebook as `papermill in out` does, without a network, once per set of parameters.
 
-    It returns the executed notebook and its metrics.json, and fails if the lesson asked for another machine.
+    It returns the executed notebook and its metrics.json, and fails if the lesson asked for another machine. With
+    `gpu_gb`, the notebook's processes have a pretended GPU of that size.
     """
     import papermill
 
     folder, done = tmp_path_factory.mktemp("lessons"), {}
 
-    def run(path, parameters):
+    def run(path, gpu_gb, parameters):
         # A run with other parameters must not leave its model where the next lesson looks for the whole run's.
         build = folder / ("-".join([path.stem, path.parent.name, *parameters]) if parameters else "solutions")
         refused = folder / f"refused-by-{path.stem}.txt"
@@ -68,6 +69,8 @@ def execute(dataset, tmp_path_factory):
             patch.setenv("COURSE_BUILD", str(build))
             patch.setenv("REHEARSAL_REFUSED", str(refused))
             patch.setenv("PYTHONPATH", os.pathsep.join([str(ONLY_THIS_MACHINE), str(ROOT)]))
+            if gpu_gb:
+                patch.setenv("REHEARSAL_GPU", str(gpu_gb))
             patch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
             notebook = papermill.execute_notebook(
                 str(path),
@@ -80,11 +83,11 @@ def execute(dataset, tmp_path_factory):
         assert not refused.exists(), f"asked for another machine: {refused.read_text(encoding='utf-8')}"
         return notebook, json.loads((build / path.stem / "metrics.json").read_text(encoding="utf-8"))
 
-    def once(path, **parameters):
-        key = (path, *sorted(parameters.items()))
+    def once(path, gpu_gb=0, **parameters):
+        key = (path, gpu_gb, *sorted(parameters.items()))
         if key not in done:
             try:
-                done[key] = run(path, parameters)
+                done[key] = run(path, gpu_gb, parameters)
             except Exception as error:  # a lesson that fails is not tried again by its next test
                 done[key] = error
         if isinstance(done[key], Exception):

@@ -1,4 +1,7 @@
-"""Every lesson runs offline as papermill runs it: solved in full, and with its exercises blank on a few rows."""
+"""Every lesson runs offline as papermill runs it: solved in full, and with its exercises blank on a few rows.
+
+The short runs have a pretended GPU, so that a tensor left on the wrong device stops them as CUDA would.
+"""
 
 import re
 
@@ -45,9 +48,9 @@ def test_a_lesson_keeps_to_the_memory_that_its_header_names(lesson, execute):
     assert found["peak_memory_mib"] <= 1.25 * 1024 * gigabytes
 
 
-def test_a_learner_s_lesson_runs_on_few_rows_and_no_blank_exercise_passes(lesson, execute):
+def test_a_learner_s_lesson_runs_on_few_rows_of_a_pretended_gpu_and_no_blank_exercise_passes(lesson, execute):
     parameters, recorded = SHORTENED[lesson.stem[:2]]
-    notebook, found = execute(NOTEBOOKS / f"{lesson.stem}.ipynb", **parameters)
+    notebook, found = execute(NOTEBOOKS / f"{lesson.stem}.ipynb", gpu_gb=16, **parameters)
     assert_every_cell_ran_in_order(notebook)
     assert "✓" not in output_text(notebook), "a blank stub passed its check"
     assert output_text(notebook).count("✗") >= exercises(notebook)

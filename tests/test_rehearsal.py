@@ -12,7 +12,7 @@ import pytest
 from course_utils import profiles
 from course_utils.maintain.rehearsal import hub as hub_module
 from course_utils.maintain.rehearsal.hub import serving_hub
-from course_utils.maintain.rehearsal.run import environment, fetched, gpu_gb, needed, problems, rehearse
+from course_utils.maintain.rehearsal.run import environment, fetched, gpu_gb, needed, problems
 from course_utils.maintain.rehearsal.small_models import build_hub
 from course_utils.paths import SOLUTIONS
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, load_profile
@@ -187,18 +187,6 @@ def test_the_hub_serves_the_published_names_and_widths_with_one_layer_each(hub_f
         FULL.reranker: ["Transformer", "LogitScore"],
     }
     assert config(FULL.embedder, "1_Pooling/config.json")["pooling_mode"] == "lasttoken"
-
-
-@pytest.mark.slow
-def test_every_lesson_runs_as_t4_on_the_pretended_gpu_and_fetches_what_it_needs_and_nothing_else(hub_folder):
-    results = rehearse(find_lessons(SOLUTIONS, []), [T4], hub_folder.parent.parent, rows=2)
-    assert len(results) == 10
-    assert [str(result) for result in results if result.problems] == []
-    assert {T4.embedder, T4.raw_vlm, T4.reranker, T4.image_tower, PUBLISHED_DATA} <= {
-        name for result in results for name in result.fetched
-    }
-    build = hub_folder.parent / "t4"
-    assert "\u2717" not in "".join(path.read_text(encoding="utf-8") for path in build.glob("*.ipynb"))
 
 
 def test_the_gpu_of_a_profile_has_the_memory_that_its_hardware_line_says():
