@@ -63,7 +63,6 @@ print(setup)
 # - `packages`: the figures in this course were measured with the versions in `requirements.lock`. Other versions
 #   often work; then it is a WARN.
 # - `checkpoints`: the stand-ins are compared with their SHA-256, so a damaged download cannot pass for a bad result.
-# - `hub`: in `tiny`, no answer is fine. Nothing in it needs a network.
 #
 # **Watch out** `No module named course_utils` means that Jupyter runs another Python: start it with `make lab`.
 #
@@ -238,7 +237,7 @@ check(
 # - **Stopped half way?** `course run --resume` skips what finished and goes on with a training from its last
 #   checkpoint; in a notebook, set `RESUME = True`.
 # - **Where are my results?** In `build/`: figures, plots, your model, and after `course run` the report `index.html`.
-#   `course list` shows what has run, `course clean` makes room.
+#   `course clean` makes room.
 # - **Memory**: each open notebook keeps its model. Shut its kernel down when you are done.
 #
 # Three kinds of notes: **Watch out** (what bites people), **On a GPU** (what changes in `t4` and `full`), **Go
@@ -260,7 +259,7 @@ check(
 # | loss | the number that training makes smaller |
 # | NDCG@10 | score of the first ten ranks, 0 to 1, early ranks count more |
 # | recall, MRR | share of queries answered within k ranks; mean of 1 / rank |
-# | interval | where the score would lie with other queries of the same kind, 95% of the time |
+# | interval | how uncertain a mean is: of 100 such intervals, from other queries, about 95 hold the true mean |
 # | slice | a part of the queries, such as those for scans |
 # | VLM | vision-language model: reads images and text |
 # | processor | turns images and text into the model's input |
