@@ -41,13 +41,11 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals and scripts of Linux
 def write_lesson(folder, *cells, name="07_toy", parameters=PARAMETERS):
     """A lesson of a header, parameters and the given code cells."""
     head = new_markdown_cell(f"# {name[:2]} · A toy lesson\n\n**Time** tiny 5 min · full 3 h")
-    notebook = new_notebook(
-        cells=[head, new_code_cell(parameters, metadata={"tags": ["parameters"]})], metadata=METADATA
-    )
-    notebook.cells += [new_code_cell(source) for source in cells]
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
     folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    return Lesson(folder / f"{name}.ipynb")
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=[head, tagged, *map(new_code_cell, cells)], metadata=METADATA), path)
+    return Lesson(path)
 
 
 def a_record(**values):
@@ -118,11 +116,10 @@ def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(tmp_path, source
     assert f"<b>{kind}</b>" in (build / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("fault", ["full disk", "a file"])
-def test_a_build_that_cannot_be_written_is_one_sentence_and_what_is_there_stays(course, monkeypatch, fault):
+def test_a_full_disk_is_one_sentence_and_what_is_there_stays(course, monkeypatch):
     write_lesson(course / "notebooks", "print('never')")
-    kept = course / "build" / "index.html" if fault == "full disk" else course / "build"
-    kept.parent.mkdir(exist_ok=True)
+    kept = course / "build" / "index.html"
+    kept.parent.mkdir()
     kept.write_text("whole", encoding="utf-8")
 
     def full(handle, *arguments):
@@ -131,8 +128,7 @@ def test_a_build_that_cannot_be_written_is_one_sentence_and_what_is_there_stays(
 
     monkeypatch.setattr(files.os, "fdopen", full)
     result = command("run", "7")
-    assert result.exit_code == 1 and "COURSE_BUILD" in result.output and "Traceback" not in result.output
-    assert ("No space left" in result.output) == (fault == "full disk")
+    assert result.exit_code == 1 and "No space left" in result.output and "COURSE_BUILD" in result.output
     assert kept.read_text(encoding="utf-8") == "whole"
 
 
@@ -187,11 +183,6 @@ def test_a_wrong_command_names_what_there_is_before_anything_runs(course, words,
     assert not (course / "build").exists()
 
 
-def test_a_course_without_notebooks_says_how_to_write_them(course):
-    result = command("run")
-    assert result.exit_code == 1 and "course notebooks" in result.output
-
-
 def test_parameters_take_the_type_of_the_lessons_own_values(tmp_path):
     lesson = write_lesson(tmp_path, parameters=PARAMETERS + '\nMODEL = "a"')
     pairs = [("SEED", "4"), ("RATE", "1"), ("FAST", "true"), ("MODEL", "7")]
@@ -205,8 +196,8 @@ def test_lessons_are_found_by_number_in_order(tmp_path):
     for name in ("08_next", "07_toy"):
         write_lesson(tmp_path, name=name)
     (tmp_path / "scratch.ipynb").write_text("{}", encoding="utf-8")
-    assert [lesson.name for lesson in find_lessons(tmp_path)] == ["07_toy", "08_next"]
-    assert [lesson.name for lesson in find_lessons(tmp_path, ["8", "07"])] == ["07_toy", "08_next"]
+    for wanted in ([], ["8", "07"]):
+        assert [lesson.name for lesson in find_lessons(tmp_path, wanted)] == ["07_toy", "08_next"]
 
 
 def test_outputs_do_not_change_a_lessons_fingerprint_but_cells_do(tmp_path):
@@ -219,21 +210,10 @@ def test_outputs_do_not_change_a_lessons_fingerprint_but_cells_do(tmp_path):
     assert write_lesson(tmp_path, "x = 2").fingerprint() != before
 
 
-def test_a_notebook_that_is_damaged_is_named(tmp_path):
-    (tmp_path / "07_toy.ipynb").write_text("{", encoding="utf-8")
-    with pytest.raises(CourseError, match="07_toy"):
-        Lesson(tmp_path / "07_toy.ipynb").parameters()
-
-
 def test_resume_runs_again_what_differs_in_anything_that_decides_the_figures():
     assert a_record().same_run(a_record(status="finished", minutes=1.0))
-    for name, value in (
-        ("fingerprint", "y"),
-        ("profile", "t4"),
-        ("parameters", {"SEED": 1}),
-        ("variant", "solutions"),
-        ("versions", {"torch": "0"}),
-    ):
+    others = dict(fingerprint="y", profile="t4", parameters={"SEED": 1}, variant="solutions", versions={"torch": "0"})
+    for name, value in others.items():
         assert not a_record().same_run(a_record(**{name: value}))
 
 
@@ -245,9 +225,7 @@ def test_only_profiles_without_a_network_are_offline(tmp_path):
 def test_the_kernel_is_this_python_whatever_kernels_the_home_folder_has(tmp_path, monkeypatch):
     spec = tmp_path / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    spec.write_text(
-        json.dumps({"argv": ["/no/such/python"], "display_name": "x", "language": "python"}), encoding="utf-8"
-    )
+    spec.write_text('{"argv": ["/no/such/python"], "display_name": "x", "language": "python"}', encoding="utf-8")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     manager = module._kernel_manager({"PLACE": "here"})(kernel_name="python3")
     assert manager.kernel_spec.argv[0] == sys.executable and manager.kernel_spec.env == {"PLACE": "here"}
