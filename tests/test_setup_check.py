@@ -65,9 +65,9 @@ def test_packages_are_held_against_the_lock(monkeypatch):
         def found(name):
             if name.startswith(missing):
                 raise PackageNotFoundError(name)
-            return (
-                "0.0.1" if name in other else version(name).split("+")[0] + torch if name == "torch" else version(name)
-            )
+            if name == "torch":
+                return version(name).split("+")[0] + torch
+            return "0.0.1" if name in other else version(name)
 
         monkeypatch.setattr(setup_check, "version", found)
         return finding("packages")
@@ -109,9 +109,7 @@ def test_the_last_profile_that_fits_is_the_largest_whose_gpu_is_here(memory, las
 
 
 def test_an_altered_checkpoint_fails(tmp_path, monkeypatch):
-    shutil.copytree(paths.MODELS, tmp_path / "models")
-    monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
-    assert finding("checkpoints").status == OK
+    monkeypatch.setattr(paths, "MODELS", shutil.copytree(paths.MODELS, tmp_path / "models"))
     (tmp_path / "models" / "tiny-qwen3-vl" / "config.json").write_text("{}", encoding="utf-8")
     found = finding("checkpoints")
     assert found.status == FAIL and "tiny-qwen3-vl" in found.text and found.fix == "git checkout data/models"
@@ -138,9 +136,8 @@ def test_the_command_prints_every_line_and_exits_with_1_on_a_fault(monkeypatch):
 
 def test_what_is_to_fetch_is_named_and_what_is_in_the_cache_is_not(tmp_path, monkeypatch):
     published = {FULL.embedder, FULL.raw_vlm, FULL.reranker, FULL.text_tower, FULL.image_tower, FULL.dataset}
-    assert published == setup_check.DOWNLOADS.keys() and all(
-        name in finding("download", "t4").text for name in published
-    )
+    text = finding("download", "t4").text
+    assert published == setup_check.DOWNLOADS.keys() and all(name in text for name in published)
     here = [SimpleNamespace(repo_id=FULL.embedder, size_on_disk=4.25e9)]  # nearly all of it is all that is used
     here += [SimpleNamespace(repo_id=FULL.dataset, size_on_disk=3e9)]
     monkeypatch.setattr(huggingface_hub, "scan_cache_dir", lambda folder: SimpleNamespace(repos=here))
