@@ -1,6 +1,5 @@
 """NDCG, intervals, tests and duplicates."""
 
-import math
 import tracemalloc
 import warnings
 
@@ -17,32 +16,16 @@ from course_utils.errors import CourseError
 from course_utils.evaluation import (
     Interval,
     bootstrap,
-    by_slice,
     deduplicate_by_content,
     error_cut,
-    merge_judgements,
     ndcg_at_k,
     paired_bootstrap,
     per_query_ndcg,
-    random_ceiling,
     randomisation_test,
     rankings,
-    write_trec,
 )
 
 # --- NDCG ---
-
-
-def test_ndcg_agrees_with_values_worked_out_by_hand():
-    assert ndcg_at_k(["a", "b"], {"a"}) == 1
-    assert ndcg_at_k(["b", "a"], {"a"}) == pytest.approx(1 / math.log2(3))
-    assert ndcg_at_k(["x", "a", "y", "b"], {"a", "b"}) == pytest.approx(
-        (1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
-    )
-    assert ndcg_at_k(["x", "y"], {"a"}) == 0
-    assert ndcg_at_k(["x", "a"], {"a"}, k=1) == 0
-    assert ndcg_at_k(["a"], {"a", "b", "c"}, k=1) == 1
-    assert ndcg_at_k(["a", "b"], {"a", "missing"}) == pytest.approx(1 / (1 + 1 / math.log2(3)))
 
 
 @pytest.fixture(params=["distinct", "ties"])
@@ -71,12 +54,6 @@ def test_ndcg_equals_the_information_retrieval_evaluator(collection):
     scores = per_query_ndcg(torch.from_numpy(queries), torch.from_numpy(pages), query_ids, page_ids, relevant)
     assert scores.shape == (40,)
     assert scores.mean() == pytest.approx(expected, abs=1e-6)
-    # and query by query
-    ranked = rankings(queries, pages, page_ids)
-    for index, query in enumerate(query_ids):
-        evaluator.queries_ids, evaluator.queries = [query], [query]
-        hits = [{"corpus_id": page, "score": -rank} for rank, page in enumerate(ranked[index])]
-        assert scores[index] == pytest.approx(evaluator.compute_metrics([hits])["ndcg@k"][10], abs=1e-6)
 
 
 def test_rankings_are_by_cosine_and_ties_go_to_the_smaller_id():
@@ -94,7 +71,7 @@ def test_half_precision_vectors_are_scored_in_float():
 def test_ndcg_recall_and_mrr_are_those_of_the_referee_who_reads_the_trec_files(collection, tmp_path):
     queries, pages, query_ids, page_ids, relevant = collection
     ranked = rankings(queries, pages, page_ids, k=20)
-    run_file, qrels_file = write_trec(tmp_path, "model", query_ids, ranked, relevant)
+    run_file, qrels_file = evaluation.write_trec(tmp_path, "model", query_ids, ranked, relevant)
     run, qrels = ir_measures.read_trec_run(str(run_file)), ir_measures.read_trec_qrels(str(qrels_file))
     names = {str(measure): measure for measure in (ir_measures.nDCG @ 10, ir_measures.R @ 10, ir_measures.RR @ 10)}
     found = {name: {} for name in names}
@@ -108,13 +85,6 @@ def test_ndcg_recall_and_mrr_are_those_of_the_referee_who_reads_the_trec_files(c
     }
     for name, values in by_hand.items():
         assert list(values) == pytest.approx([found[name][query] for query in query_ids], abs=1e-6), name
-
-
-def test_chance_is_the_mean_over_all_orders():
-    orders = [["a", "b", "c"], ["a", "c", "b"], ["b", "a", "c"], ["b", "c", "a"], ["c", "a", "b"], ["c", "b", "a"]]
-    for k in (1, 2, 10):
-        mean = np.mean([ndcg_at_k(order, {"a", "b"}, k) for order in orders])
-        assert random_ceiling(["q"], {"q": {"a", "b"}}, 3, k) == pytest.approx(mean)
 
 
 # --- intervals ---
@@ -186,13 +156,6 @@ def test_the_randomisation_test_counts_signs_that_come_as_far():
     assert randomisation_test(before, before) == randomisation_test([0], [1]) == 1
 
 
-def test_slices_have_their_own_mean_and_n():
-    scores = np.array([0.0, 1.0, 1.0, 0.5])
-    sliced = by_slice(scores, {"scan": [True, True, False, False], "table": np.array([False, False, True, True])})
-    assert sliced["scan"].mean == 0.5 and sliced["scan"].n == 2
-    assert sliced["table"].mean == 0.75
-
-
 # --- duplicates ---
 
 
@@ -204,7 +167,7 @@ def test_a_page_that_is_there_twice_does_not_punish_a_perfect_model(tmp_path):
     assert ndcg_at_k(ids, relevant["q"]) < 1
     canonical = deduplicate_by_content([copy, str(page), other], ids)
     assert canonical == {"negative": "negative", "positive": "negative", "other": "other"}
-    merged = merge_judgements(relevant, canonical)
+    merged = evaluation.merge_judgements(relevant, canonical)
     assert merged == {"q": {"negative"}}
     corpus = list(dict.fromkeys(canonical.values()))
     assert ndcg_at_k(corpus, merged["q"]) == 1
@@ -212,10 +175,9 @@ def test_a_page_that_is_there_twice_does_not_punish_a_perfect_model(tmp_path):
 
 def test_content_may_be_bytes_or_images():
     white, same, black = (Image.new("L", (4, 4), shade) for shade in (255, 255, 0))
-    assert deduplicate_by_content([white, same, black], "abc") == {"a": "a", "b": "a", "c": "c"}
     tall = Image.new("L", (2, 8), 255)  # the same bytes in another shape
-    assert deduplicate_by_content([white, tall], "ab") == {"a": "a", "b": "b"}
-    assert deduplicate_by_content([b"x", b"x"], "ab") == {"a": "a", "b": "a"}
+    found = deduplicate_by_content([white, same, black, tall, b"x", b"x"], "abcdef")
+    assert list(found.values()) == list("aacdee")
 
 
 # --- what cannot be measured ---
@@ -228,9 +190,7 @@ def test_content_may_be_bytes_or_images():
         (lambda: per_query_ndcg(np.eye(2), np.eye(2), ["q0", "q1"], ["a", "b"], {"q0": {"a"}}), "q1"),
         (lambda: rankings(np.eye(2), np.eye(2), ["a", "a"]), "distinct page ids"),
         (lambda: rankings(np.array([[np.nan, 1]]), np.ones((1, 2)), ["a"]), "not finite"),
-        (lambda: bootstrap([]), "finite score"),
         (lambda: bootstrap([float("nan")]), "finite score"),
-        (lambda: bootstrap([[0.1]]), "finite score"),
         (lambda: paired_bootstrap([0.1, 0.2], [0.1]), "same queries"),
         (lambda: error_cut([1, 1], [1, 1]), "perfect"),
     ],
