@@ -87,38 +87,16 @@ def test_before_after_shows_intervals_values_n_and_references():
 
 def test_training_curve_has_a_second_panel_only_for_dev_points():
     log = [{"loss": 3.0, "step": 1}, {"eval_dev_cosine_ndcg@10": 0.5, "step": 1}, {"loss": "2.5", "step": 2}]
-    alone, both = plots.training_curve(log), plots.training_curve(log, [(2, 0.9), (0, 0.5)])
-    assert len(alone.axes) == 1 and alone.axes[0].lines[0].get_ydata().tolist() == [3.0, 2.5]
-    assert both.axes[1].lines[0].get_xydata().tolist() == [[0, 0.5], [2, 0.9]]
+    (alone,), (_, dev) = plots.training_curve(log).axes, plots.training_curve(log, [(2, 0.9), (0, 0.5)]).axes
+    assert alone.lines[0].get_ydata().tolist() == [3.0, 2.5]
+    assert dev.lines[0].get_xydata().tolist() == [[0, 0.5], [2, 0.9]]
 
 
 def test_gallery_marks_relevant_pages_with_words_and_a_thick_border():
-    captions = ["a country with a very long name " * 9, "Chad · exports", ""]
-    fig = plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}, title="Won", captions=captions)
-    titles = [axes.get_title() for axes in fig.axes]
-    assert ["✓" in title for title in titles] == [False, True, False]
-    assert [title.count("\n") for title in titles] == [2, 2, 2] and titles[0].endswith("…")
+    fig = plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}, captions=["very long " * 30, "Chad", ""])
+    assert ["✓" in axes.get_title() for axes in fig.axes] == [False, True, False]
     width = [axes.spines["left"].get_linewidth() for axes in fig.axes]
     assert width[1] > 3 * width[0]
-
-
-def test_a_page_can_be_a_file(tmp_path):
-    PAGES[2].save(tmp_path / "page.png")
-    shown = plots.pages_row([PAGES[2], tmp_path / "page.png"]).axes
-    assert np.array_equal(shown[0].images[0].get_array(), shown[1].images[0].get_array())
-    with pytest.raises(CourseError, match="is missing"):
-        plots.pages_row(["no-such-page.png"])
-
-
-def test_published_figures_are_hollow_and_named_as_such():
-    fig = WITH_INTERVALS["size_and_score"]()
-    hollow = [line for line in fig.axes[0].lines if line.get_markerfacecolor() == "none"]
-    assert [list(line.get_ydata()) for line in hollow] == [[0.947]]
-    assert "published: 2B: 0.947" in texts(fig)
-
-
-def test_won_and_lost_queries_are_counted():
-    assert {"won: 2", "lost: 1", "as before: 1"} <= set(texts(WITH_INTERVALS["gains"]()).splitlines())
 
 
 def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
@@ -129,12 +107,6 @@ def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
     assert marker.get_xdata()[0] == 300
     assert marker.get_ydata()[0] == pytest.approx(1.96 * values.std() / np.sqrt(300), rel=0.05)
     assert difference.get_ydata()[0] == 0.02
-
-
-def test_memory_is_drawn_from_zero_with_its_last_value():
-    (axes,) = OTHERS["by_batch_size"]().axes
-    assert axes.get_ylim()[0] == 0 and "MiB" in axes.get_ylabel()
-    assert [text.get_text() for text in axes.texts] == ["5,000", "1,200"]
 
 
 def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
@@ -150,15 +122,9 @@ def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: plots.before_after({}),
-        lambda: plots.by_batch_size({"plain": {}}, 0),
-        lambda: plots.by_budget({}, {}, 63),
-        lambda: plots.by_depth({0: LOW}, {}, {}),
         lambda: plots.clouds({"queries": np.zeros((1, 4)), "pages": np.eye(4)}),
-        lambda: plots.clouds({name: np.eye(3) for name in "abc"}),
         lambda: plots.cost_of_pixels(COSTS[:1]),
-        lambda: plots.interval_width({}),
-        lambda: plots.pages_row([]),
+        lambda: plots.pages_row(["no-such-page.png"]),
         lambda: plots.reliability({"logit": ([0.5], [])}),
         lambda: plots.similarity_matrix(np.eye(2), ["a"]),
         lambda: plots.systems({"a": {"all": LOW}, "b": {"scan": LOW}}),
