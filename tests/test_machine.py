@@ -1,6 +1,5 @@
 """What is known about the machine, and quiet libraries."""
 
-import functools
 import logging
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import warnings
 from course_utils import machine
 
 
-def test_the_machine_is_asked_once_and_described_in_words(monkeypatch):
+def test_the_machine_is_asked_once_and_described_in_words(monkeypatch, request):
     asked = []
 
     def run(command, **options):
@@ -17,7 +16,8 @@ def test_the_machine_is_asked_once_and_described_in_words(monkeypatch):
         return subprocess.CompletedProcess(command, 0, "NVIDIA T4\n", "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(machine, "describe", functools.cache(machine.describe.__wrapped__))
+    machine.describe.cache_clear()  # the machine is asked again, here and after the test
+    request.addfinalizer(machine.describe.cache_clear)
     found = machine.describe()
     assert machine.describe() == found and asked == [("nvidia-smi", True)]
     assert found["gpu"] == "NVIDIA T4" and found["cores"] == f"{machine.cores()} cores"
