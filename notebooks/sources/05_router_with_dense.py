@@ -10,7 +10,7 @@
 #
 # **Time** tiny 5 min · t4 about 20 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 1.7 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; 04 explains intervals, 06 the cached loss, and 07 trains the model that this one is set beside
 # (on a GPU, run 07 first)
@@ -303,7 +303,7 @@ class Frozen(torch.nn.Module):
 # %%
 seen_queries = pooled.encode(train_rows["query"][:], **options).clone().cpu()
 began = time.perf_counter()
-parts = [train_rows[k : k + 256]["image"] for k in range(0, len(train_rows), 256)]
+parts = (train_rows[k : k + 256]["image"] for k in range(0, len(train_rows), 256))  # decoded in turn
 seen_pages = torch.cat([model.encode_document(part, **options).cpu() for part in parts]).clone()
 seconds_a_page = (time.perf_counter() - began) / len(train_rows)
 numbers = [str(k) for k in range(len(train_rows))]
