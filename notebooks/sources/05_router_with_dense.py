@@ -303,7 +303,7 @@ class Frozen(torch.nn.Module):
 # %%
 seen_queries = pooled.encode(train_rows["query"][:], **options).clone().cpu()
 began = time.perf_counter()
-parts = (train_rows[k : k + 256]["image"] for k in range(0, len(train_rows), 256))  # decoded in turn
+parts = (train_rows["image"][k : k + 256] for k in range(0, len(train_rows), 256))  # decoded in turn
 seen_pages = torch.cat([model.encode_document(part, **options).cpu() for part in parts]).clone()
 seconds_a_page = (time.perf_counter() - began) / len(train_rows)
 numbers = [str(k) for k in range(len(train_rows))]
