@@ -1,5 +1,6 @@
 """The stand-ins: made resumably, sealed by hash, and of the published classes."""
 
+import itertools
 import random
 import shutil
 from collections import Counter
@@ -10,17 +11,22 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from tokenizers import Tokenizer
 
 from course_utils import checkpoints, paths
 from course_utils.errors import CourseError
-from course_utils.maintain.standins import pictures
+from course_utils.maintain.standins import english, pictures
 from course_utils.maintain.standins.architecture import new_model
-from course_utils.maintain.standins.build import save_reranker, save_vlm
+from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
-from course_utils.maintain.standins.pretrain import Recipe, Trainer, patches
+from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
+from course_utils.maintain.standins.pretrain import Recipe, Trainer, flat_patches, patches
 from course_utils.maintain.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
+from course_utils.maintain.standins.saving import save_reranker, save_vlm
 from course_utils.maintain.standins.siglip import SIDE, Rotary, SiglipRecipe, SiglipTrainer, new_siglip
-from course_utils.maintain.standins.texts import LookAlikes, Teacher, plain_words
+from course_utils.maintain.standins.texts import FUNCTION_WORDS, LookAlikes, Teacher, heading, plain_words
+from course_utils.maintain.standins.tower import GRIDS, OWN, Seen, TowerRecipe, TowerTrainer
+from course_utils.maintain.standins.vocabulary import widen
 from course_utils.pages import facts
 from course_utils.pages.facts import wordings
 from course_utils.pages.splits import splits
@@ -37,6 +43,38 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(corpus, tmp_path_factory):
     return Teacher(new_model()[1].tokenizer, corpus, tmp_path_factory.mktemp("teacher"), count=32)
+
+
+def looked_at(model, corpus, size=1):
+    """What stands in for `Seen`: each drawing at its own size, unmoved, whatever size is asked for."""
+    rows, columns = OWN
+    model.model.visual.patch_embed.forward = flat_patches.__get__(model.model.visual.patch_embed)
+    with torch.no_grad():
+        out = model.model.visual(
+            patches(torch.from_numpy(np.asarray(corpus.images))),
+            grid_thw=torch.tensor([[1, 2 * rows, 2 * columns]] * len(corpus.pages)),
+        )
+    del model.model.visual.patch_embed.forward
+    layers = [layer.unflatten(0, (-1, rows * columns)) for layer in (out.pooler_output, *out.deepstack_features)]
+    counts = (0,) * size + (len(corpus.pages),) + (0,) * (len(GRIDS) - 1 - size)
+
+    def at(chosen, _):
+        return SimpleNamespace(pooler_output=layers[0][chosen], deepstack_features=[x[chosen] for x in layers[1:]])
+
+    return SimpleNamespace(counts=counts, at=at)
+
+
+def some_english(corpus):
+    """Eight texts of each kind, and the headings, with vectors by chance in place of the teacher's."""
+    texts = {
+        kind: [f"{kind} {word}" for word in ["rain", "snow", "wind", "sun", "hail", "fog", "ice", "storm"]]
+        for kind in ("prose", "templates", "asked")
+    } | {"headings": sorted({heading(page) for page in corpus.pages})}
+    generator = torch.Generator().manual_seed(0)
+    return {
+        kind: SimpleNamespace(texts=found, vectors=torch.randn(len(found), 384, generator=generator).half())
+        for kind, found in texts.items()
+    }
 
 
 def train(corpus, teacher, folder, stops):
@@ -89,10 +127,11 @@ def test_an_image_token_is_asked_for_the_words_in_it():
     assert found == {0: {0}, 1: {1, 2}, 2: {1, 2}}
 
 
-def test_the_teacher_never_says_a_word_of_the_unseen_wordings(corpus, teacher):
+def test_the_teacher_never_says_a_word_of_the_unseen_or_natural_wordings(corpus, teacher):
     words = plain_words(new_model()[1].tokenizer)
-    unseen = {word[:5] for kinds in wordings().values() for word in " ".join(kinds["unseen"]).lower().split()}
-    assert len(words) > 5000 and all(word[:5] not in unseen for word in words)
+    phrases = " ".join(p for kinds in wordings().values() for kind in ("unseen", "natural") for p in kinds[kind])
+    kept = set(phrases.lower().split()) - FUNCTION_WORDS
+    assert len(words) > 5000 and not kept & set(words) and "longe" not in {word[:5] for word in words}
     assert teacher.vectors.shape == (32, 384) and teacher.of_page.shape == (len(corpus.pages), 384)
 
 
@@ -124,32 +163,89 @@ def test_a_missing_checkpoint_is_named_with_what_to_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_siglip_and_reranker_stopped_and_resumed_are_the_same_as_in_one_go(corpus, teacher, tmp_path):
-    wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
+@pytest.mark.parametrize("kind", ["siglip", "tower", "language", "reranker"])
+def test_a_training_stopped_and_resumed_is_the_same_as_in_one_go(corpus, teacher, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("course_utils.maintain.standins.language.SIZES", (GRIDS.index(OWN),))
+    monkeypatch.setattr("course_utils.maintain.standins.reranker.SIZES", (GRIDS.index(OWN),))
 
-    def siglip(folder):
-        reader, processor = new_model()
-        model, its_processor = new_siglip(reader, processor.tokenizer)
-        recipe = SiglipRecipe(3, 1e-3, sheets=2, pages=4, texts=4, pool=12)
-        return model, SiglipTrainer(model, its_processor, reader, wide, teacher, recipe, folder)
-
-    def reranker(folder):
+    def make(folder):
         model, processor = new_model()
-        return model, RerankerTrainer(
-            model, processor, corpus, RerankerRecipe(3, 1e-3, pages=6, queries=5, candidates=3), folder
-        )
+        inputs = model, processor, corpus
+        if kind == "tower":
+            recipe = TowerRecipe(3, 1e-3, pages=2, sheets=2, pool=12)
+            return model, TowerTrainer(model, processor.tokenizer, corpus, recipe, folder)
+        if kind == "language":
+            recipe = LanguageRecipe(3, 1e-3, pages=4, others=2, texts=(("prose", 3), ("asked", 2)))
+            return model, LanguageTrainer(*inputs, looked_at(model, corpus), some_english(corpus), recipe, folder)
+        if kind == "reranker":
+            recipe = RerankerRecipe(3, 1e-3, queries=4, in_words=1, texts=2, candidates=3, depth=5)
+            return model, RerankerTrainer(*inputs, looked_at(model, corpus), some_english(corpus), recipe, folder)
+        wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
+        siglip, its_processor = new_siglip(model, processor.tokenizer)
+        recipe = SiglipRecipe(3, 1e-3, sheets=2, pages=4, texts=4, pool=12)
+        return siglip, SiglipTrainer(siglip, its_processor, model, wide, teacher, recipe, folder)
 
-    for make in (siglip, reranker):
-        weights = {}
-        for way, ends in {"whole": [3], "parts": [1, 3]}.items():
-            for stop in ends:
-                model, trainer = make(tmp_path / make.__name__ / way)
-                list(trainer.run(stop_at=stop, save_every=1))
-                trainer.close()
-            weights[way] = model.state_dict()
-        fresh = make(tmp_path / "fresh")[0].state_dict()
-        assert all(torch.equal(weights["whole"][name], weights["parts"][name]) for name in fresh)
-        assert any(not torch.equal(weights["whole"][name], fresh[name]) for name in fresh)
+    weights = {}
+    for way, ends in {"whole": [3], "parts": [1, 3]}.items():
+        for stop in ends:
+            model, trainer = make(tmp_path / way)
+            list(trainer.run(stop_at=stop, save_every=1))
+            trainer.close()
+        weights[way] = model.state_dict()
+    fresh = make(tmp_path / "fresh")[0].state_dict()
+    assert all(torch.equal(weights["whole"][name], weights["parts"][name]) for name in fresh)
+    assert any(not torch.equal(weights["whole"][name], fresh[name]) for name in fresh)
+
+
+def test_whole_words_are_the_teachers_and_what_was_known_stays(tmp_path):
+    model, processor = new_model()
+    before, known = model.get_input_embeddings().weight.detach().clone(), processor.tokenizer.get_vocab()
+    wide = widen(model, processor)
+    table = model.get_input_embeddings().weight
+    theirs = Tokenizer.from_file(str(checkpoints.minilm_folder() / "tokenizer.json"))
+    theirs.no_padding()
+    text = "the recession, its inequality and a centenarian's longevity"
+    assert wide.tokenizer.tokenize(text) == theirs.encode(text, add_special_tokens=False).tokens
+    assert known.items() <= wide.tokenizer.get_vocab().items() and len(wide.tokenizer) == len(table) > 2 * len(known)
+    assert torch.equal(table[: len(before)], before) and model.lm_head.weight is table
+    assert table[len(before) :].std().item() == pytest.approx(before.std().item(), rel=0.3)
+    assert widen(model, wide) is wide
+
+
+def test_no_templated_text_has_a_word_of_an_unseen_wording(corpus, tmp_path, monkeypatch):
+    kept = sorted({word for kinds in wordings().values() for phrase in kinds["unseen"] for word in phrase.split()})
+    known = ([*kept, "rain"], [f"much {word}" for word in kept] + ["much snow"])
+    monkeypatch.setattr(english, "wordnet", lambda folder: known)
+    made = itertools.islice(english._templates(corpus, tmp_path, random.Random(0)), 300)
+    texts = [text.split() for text in made]
+    assert len(kept) > 60 and any("rain" in words for words in texts) and any("snow" in words for words in texts)
+    assert not any(word in words for words in texts for word in set(kept) - FUNCTION_WORDS)
+
+
+def test_texts_are_embedded_once_and_more_of_them_go_on(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(english, "BLOCK", 8)
+    few = English("asked", 16, corpus, tmp_path)
+    monkeypatch.setattr(english, "_minilm", lambda: pytest.fail("embedded twice"))
+    again = English("asked", 16, corpus, tmp_path)
+    assert again.texts == few.texts and torch.equal(again.vectors, few.vectors) and few.vectors.shape == (16, 384)
+    monkeypatch.undo()
+    assert English("asked", 20, corpus, tmp_path).texts[:16] == few.texts
+
+
+def test_what_the_tower_saw_is_what_it_sees_and_more_pages_go_on(corpus, tmp_path):
+    model = new_model()[0].eval()
+    counts = (2, 4, 2, 2)
+    few = Seen(model, corpus, counts, tmp_path, batch=3)
+    more = Seen(model, corpus, tuple(2 * n for n in counts), tmp_path, batch=3)
+    once = Seen(model, corpus, tuple(2 * n for n in counts), tmp_path / "once", batch=3)
+    for size, (rows, columns) in enumerate(GRIDS):
+        chosen = list(range(2 * counts[size]))
+        found = more.at(chosen, size)
+        assert found.pooler_output.shape == (len(chosen), rows * columns, 192)
+        torch.testing.assert_close(found.pooler_output, once.at(chosen, size).pooler_output)
+        torch.testing.assert_close(
+            found.pooler_output[: counts[size]], few.at(chosen[: counts[size]], size).pooler_output
+        )
 
 
 def test_rotary_positions_tell_how_far_apart_patches_are_and_go_without_trace():
@@ -206,12 +302,19 @@ def test_the_reranker_is_trained_on_what_the_library_feeds_it(corpus, tmp_path):
     theirs = library.predict(pairs, activation_fn=torch.nn.Identity())
 
     model = library[0].model  # the same weights, rounded to bfloat16
-    trainer = RerankerTrainer(model, processor, corpus, RerankerRecipe(1, 1e-3), tmp_path / "run")
+    trainer = RerankerTrainer(
+        model,
+        processor,
+        corpus,
+        looked_at(model, corpus),
+        some_english(corpus),
+        RerankerRecipe(1, 1e-3),
+        tmp_path / "run",
+    )
     with torch.no_grad():
-        out = model.model.visual(patches(torch.from_numpy(corpus.images[:1])), grid_thw=torch.tensor([[1, 18, 14]]))
-        deep = [features[None] for features in out.deepstack_features]
-        seen = SimpleNamespace(pooler_output=out.pooler_output[None], deepstack_features=deep)
-        contents = ((PAGE, [0]), ("a page in words", []))
-        ours = [trainer.score([pair("exports of Chad", content)], seen, pages) for content, pages in contents]
+        ours = [
+            trainer.score([pair("exports of Chad", PAGE)], [0], GRIDS.index(OWN)),
+            trainer.score([pair("exports of Chad", "a page in words")], [], GRIDS.index(OWN)),
+        ]
     trainer.close()
     assert np.allclose(theirs, torch.cat(ours).numpy(), atol=1e-3)

@@ -60,6 +60,23 @@ def _course_words() -> set[str]:
     return set(" ".join(texts).lower().replace("{", " ").replace("}", " ").split())
 
 
+def word_pieces(ordered: list[str]) -> PreTrainedTokenizerFast:
+    """A lower-casing WordPiece tokenizer whose ids are the places of the pieces; the first are SPECIAL."""
+    core = Tokenizer(models.WordPiece(vocab={piece: k for k, piece in enumerate(ordered)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        eos_token="<|im_end|>",
+        additional_special_tokens=list(SPECIAL[2:]),
+        padding_side="right",
+        model_max_length=2048,
+    )
+
+
 def tokenizer_and_words(seed: int) -> tuple[PreTrainedTokenizerFast, torch.Tensor]:
     """A WordPiece tokenizer cut from all-MiniLM-L6-v2's, and its word table, shape (vocabulary, 192).
 
@@ -75,19 +92,7 @@ def tokenizer_and_words(seed: int) -> tuple[PreTrainedTokenizerFast, torch.Tenso
     }
     keep -= {piece for piece in pieces if piece.startswith("[") and piece.endswith("]")}
     ordered = [*SPECIAL, *sorted(keep, key=pieces.__getitem__)]
-    core = Tokenizer(models.WordPiece(vocab={piece: k for k, piece in enumerate(ordered)}, unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.decoder = decoders.WordPiece()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL[2:]),
-        padding_side="right",
-        model_max_length=2048,
-    )
+    tokenizer = word_pieces(ordered)
     table = load_file(folder / "model.safetensors")["embeddings.word_embeddings.weight"].float()
     rows = table[[pieces[piece] for piece in ordered[len(SPECIAL) :]]]
     rows = rows - rows.mean(0)

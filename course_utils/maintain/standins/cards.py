@@ -11,6 +11,7 @@ from course_utils.dataset import page_table, prepare_dataset
 from course_utils.evaluation import Interval, bootstrap, per_query_ndcg
 from course_utils.files import atomic_write
 from course_utils.maintain.standins.texts import caption
+from course_utils.pages.facts import pages
 from course_utils.pages.splits import splits
 from course_utils.profiles import find_profile
 
@@ -40,13 +41,15 @@ HOW = (
     "It first learns to read: each image token names the words in its 32 x 32 pixels, on strips and sheets of headings. "
     "Then four losses together on parts of pages and whole pages: reading, describing the page (next token), matching it "
     "with queries among look-alikes (contrastive), and imitating where all-MiniLM-L6-v2 puts its headings. From the first step, "
-    "texts imitate that teacher too: general queries, and plain words put together by chance. "
-    "The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too."
+    "texts imitate that teacher too: general queries, and plain words put together by chance. Then it gets the teacher's "
+    "whole vocabulary, the image tower learns to read at four sizes (42, 63, 88 and 130 tokens a page), and the language model "
+    "imitates the teacher on general English (WordNet 3.1, Copyright Princeton University, and the Factbook's prose), alone and "
+    "in query templates, while it goes on matching, ranking and describing pages. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too."
 )
 CHAIN = (
     "these weights come from a chain of runs. Reading was learned with earlier versions of the strips and sheets, in more than "
-    "an hour; then came 200 steps on sheets and 720 on whole pages as described above. `course build-standins` runs all their "
-    "stages in one go, seeded, in about two hours on two CPU cores. It gives other weights, and their scores have not been measured yet."
+    "an hour; then came 200 steps on sheets and 720 on whole pages, and the later stages as described above. `course "
+    "build-standins` runs all stages in one go, seeded. It gives other weights, and their scores have not been measured yet."
 )
 COMMAND = "`course build-standins {name}`, seeded, in about {minutes} minutes on two CPU cores; another processor gives other bytes."
 
@@ -61,7 +64,6 @@ def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
 
 def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
     """Share of the first 100 pages whose greedy description is right to the letter."""
-    from course_utils.pages.facts import pages
 
     right = []
     for page_id, path in list(corpus.paths.items())[:100]:

@@ -22,27 +22,30 @@ SCANS = 0.4
 HEIGHT, WIDTH = 32 * GRID_ROWS, 32 * GRID_COLUMNS
 
 
-def _draw(job: tuple[str, int, int]) -> tuple[np.ndarray, list, str]:
-    page_id, variant, width = job
+def _draw(job: tuple[str, int, int, int]) -> tuple[np.ndarray, list, str]:
+    page_id, variant, width, height = job
     seed = f"general-{variant}"
     rng = random.Random(f"{page_id}-{seed}")
     drawn = draw_page(pages()[page_id], general_layout(rng.getrandbits(40)), seed, scanned=rng.random() < SCANS)
-    small = drawn.image.convert("RGB").resize((width, HEIGHT), Image.Resampling.BICUBIC)
-    wide, high = width / drawn.image.width, HEIGHT / drawn.image.height
+    small = drawn.image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    wide, high = width / drawn.image.width, height / drawn.image.height
     words = [(word, [x0 * wide, y0 * high, x1 * wide, y1 * high]) for word, (x0, y0, x1, y1) in drawn.words]
     return np.asarray(small), words, drawn.form
 
 
 class GeneralPages:
-    """`variants` drawings of every general page (or of `ids`): `images` (n, 288, `width`, 3) uint8, `words`, `forms`, `pages`."""
+    """`variants` drawings of every general page (or of `ids`): `images` (n, `height`, `width`, 3) uint8, and for each its
+    `words`, `forms` and `pages`."""
 
-    def __init__(self, folder: Path, variants: int, ids: tuple[str, ...] | None = None, width: int = WIDTH):
+    def __init__(
+        self, folder: Path, variants: int, ids: tuple[str, ...] | None = None, width: int = WIDTH, height: int = HEIGHT
+    ):
         ids = splits().general if ids is None else ids
-        jobs = [(page_id, variant, width) for variant in range(variants) for page_id in ids]
-        self.pages = [pages()[page_id] for page_id, _, _ in jobs]
-        name = f"{pages_folder().name}-{width}-{len(jobs)}"
+        jobs = [(page_id, variant, width, height) for variant in range(variants) for page_id in ids]
+        self.pages = [pages()[page_id] for page_id, *_ in jobs]
+        name = f"{pages_folder().name}-{width}x{height}-{len(jobs)}"
         done, raw, notes = (folder / f"{name}.{ending}" for ending in ("done", "raw", "json"))
-        shape = (len(jobs), HEIGHT, width, 3)
+        shape = (len(jobs), height, width, 3)
         if not done.exists():
             folder.mkdir(parents=True, exist_ok=True)
             images = np.memmap(raw, np.uint8, "w+", shape=shape)

@@ -10,7 +10,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS, HEIGHT, WIDTH, GeneralPages
+from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS, WIDTH, GeneralPages
 from course_utils.pages.canvas import font_of
 from course_utils.pages.drawing import BASELINE, turn
 from course_utils.pages.facts import wordings
@@ -24,9 +24,9 @@ Words = list[tuple[str, tuple[float, float, float, float]]]
 
 
 def strip(
-    corpus: GeneralPages, title_words: list[str], rng: random.Random, loose: float, wide: int = WIDTH
+    corpus: GeneralPages, title_words: list[str], rng: random.Random, loose: float, wide: int = WIDTH, high: int = 32
 ) -> tuple[np.ndarray, Words]:
-    """Two heading lines, `wide` x 32 px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
+    """Two heading lines, `wide` x `high` px, words aligned with the image tokens at first, anywhere as `loose` grows to 1."""
     ink, paper = "black", "white"
     if rng.random() < loose:
         ink, paper = rng.choice((("white", rng.choice(INKS)), (rng.choice(INKS), "white")))
@@ -42,19 +42,21 @@ def strip(
             word = phrase.pop(0) if phrase else rng.choice(title_words)
             draw.text((x, y), word, font=font, fill=ink, anchor="ls")
             width = font.getlength(word)
-            words.append((word, (x * wide / 448, y / 2 - 8, (x + width) * wide / 448, y / 2)))
+            words.append((word, (x * wide / 448, (y - 16) * high / 64, (x + width) * wide / 448, y * high / 64)))
             x += width + font.getlength(" ")
             if loose < 0.5:
                 x = 64 * math.ceil((x - 4) / 64) + 4 + 2 * loose * rng.uniform(-4, 28)
-    return np.asarray(sheet.reduce(2) if wide == WIDTH else sheet.resize((wide, 32), Image.Resampling.BICUBIC)), words
+    small = sheet.reduce(2) if (wide, high) == (WIDTH, 32) else sheet.resize((wide, high), Image.Resampling.BICUBIC)
+    return np.asarray(small), words
 
 
 def sheet(strips: list[tuple[np.ndarray, Words]], rng: random.Random) -> tuple[np.ndarray, Words]:
-    """A page full of headings, 288 px high: nine strips, some sheets turned and noisy like scans."""
+    """A page full of headings, nine strips high, some sheets turned and noisy like scans."""
     chosen = rng.sample(strips, GRID_ROWS)
+    high = chosen[0][0].shape[0]
     image = np.concatenate([picture for picture, _ in chosen])
     words = [
-        (word, (x0, y0 + 32 * row, x1, y1 + 32 * row))
+        (word, (x0, y0 + high * row, x1, y1 + high * row))
         for row, (_, found) in enumerate(chosen)
         for word, (x0, y0, x1, y1) in found
     ]
@@ -63,7 +65,7 @@ def sheet(strips: list[tuple[np.ndarray, Words]], rng: random.Random) -> tuple[n
         grey = Image.fromarray(image).convert("L").rotate(tilt, Image.Resampling.BICUBIC, fillcolor=255)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 5), grey.size[::-1])
         grey = np.clip(np.asarray(grey, np.float32) * 0.9 + rng.uniform(5, 18) + noise, 0, 255).astype(np.uint8)
-        image, words = np.repeat(grey[:, :, None], 3, 2), turn(words, tilt, image.shape[1], HEIGHT)
+        image, words = np.repeat(grey[:, :, None], 3, 2), turn(words, tilt, image.shape[1], image.shape[0])
     return image, words
 
 

@@ -22,6 +22,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionPatchEmb
 
 from course_utils.maintain.standins.architecture import IMAGE_MEAN, IMAGE_STD, WIDTH
 from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS, GeneralPages
+from course_utils.maintain.standins.losses import match, next_token, state
 from course_utils.maintain.standins.pictures import cells, picture, sheet, strip
 from course_utils.maintain.standins.reading import Reading
 from course_utils.maintain.standins.texts import LookAlikes, Teacher, caption, told
@@ -119,14 +120,11 @@ class Trainer(Resumable):
         found = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         return found["input_ids"], found["attention_mask"]
 
-    def _state(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (n, 192) at the first <|im_end|> of each row: where the embedding model pools."""
-        at = (ids == self.ids["<|im_end|>"]).int().argmax(1)
-        return F.normalize(hidden[torch.arange(len(ids)), at], dim=-1)
-
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         ids, mask = self._tokens([f"<|im_start|>user {text}<|im_end|>" for text in texts])
-        return self._state(self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids)
+        return state(
+            self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids, self.ids["<|im_end|>"]
+        )
 
     def pages(self, images: torch.Tensor, after: list[str] | None = None):
         """Hidden states (n, length, 192) and ids of page prompts, followed by captions where `after` is given."""
@@ -189,45 +187,26 @@ class Trainer(Resumable):
         hidden, ids = self.pages(images, tails)
         tokens, rows = images.shape[1] * images.shape[2] // 1024, images.shape[1] // 32
         prompt = 5 + tokens  # <|im_start|> user, vision start and end, <|im_end|>
-        says = hidden[:, prompt + 1 : -1].flatten(0, 1)  # after "<|im_start|>assistant"
-        asked = ids[:, prompt + 2 :].flatten()
-        kept = asked != self.tokenizer.pad_token_id
-        logits = self.model.lm_head(says[kept])
-        describe = F.cross_entropy(logits, asked[kept])
+        after = prompt + 1  # "<|im_start|>assistant"
+        describe, said = next_token(self.model.lm_head, hidden, ids, after, self.tokenizer.pad_token_id)
         read, read_right = self._read_loss([cells(words, rows, self.reading.columns_of) for _, words in pictures])
         both = chosen + self.look_alikes.draw(recipe.others, rng)
         about = [(corpus.pages[k], corpus.forms[k]) for k in both]
         queries = self.embed_texts([query(page, form, "general", rng) for page, form in about])
-        states = self._state(hidden, ids)
+        states = state(hidden, ids, self.ids["<|im_end|>"])
         in_words = self.embed_texts([told(page, form, rng) for page, form in about[len(chosen) :]])
-        match, right = self._match(queries, torch.cat([states, in_words]), [page.id for page, _ in about], len(chosen))
+        documents, scale = torch.cat([states, in_words]), self.scales[1].exp().clamp(max=60)
+        matched, right = match(scale, queries, documents, [page.id for page, _ in about], len(chosen))
         imitate = 1 - F.cosine_similarity(states @ self.view.T, self.teacher.of_page[chosen]).mean()
         return {
             "describe": 0.5 * describe,
             "read": read,
-            "match": match,
+            "match": matched,
             "imitate_page": IMITATION * imitate,
-            "said": (logits.argmax(1) == asked[kept]).float().mean().item(),
+            "said": said,
             "read_right": read_right,
             "right": right,
         }
-
-    def _match(self, queries, documents, ids: list[str], pages: int) -> tuple[torch.Tensor, float]:
-        """Each query's document among all, and each document's query; pages count twice as much as pages told in words.
-
-        The same page twice in a batch is not its own negative.
-        """
-        logits = self.scales[1].exp().clamp(max=60) * queries @ documents.T
-        order = torch.tensor([ids.index(page) for page in ids])
-        same = (order[:, None] == order) & ~torch.eye(len(ids), dtype=torch.bool)
-        logits = logits.masked_fill(same, -torch.inf)
-        labels = torch.arange(len(ids))
-        each = (
-            F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")
-        ) / 2
-        return each[:pages].mean() + 0.5 * each[pages:].mean(), (
-            logits[:pages].argmax(1) == labels[:pages]
-        ).float().mean().item()
 
     def losses(self, step: int) -> dict[str, torch.Tensor | float]:
         recipe, rng = self.recipe, random.Random(f"step-{self.recipe.seed}-{step}")

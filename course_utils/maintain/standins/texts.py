@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,15 @@ from course_utils.pages.facts import Page, wordings
 from course_utils.pages.queries import BY_NAME, FORM_NAMES, query
 
 TEACHER_TEXTS = 48_000
+_WORDS = """
+the of in a an how what by per and for to is are who which its their people or with on from at as it do
+does did be been being has have had can could will would i me my you we they them he his her whose whom
+where when there that this those these if not no own any all much many more most less than then between
+into out off up down over through under about without so still ever never very just only each every some
+somebody everybody everything whether before after among behind above beyond next get gets make makes
+come comes go goes one first against versus
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())  # they tell no topic apart, so they may stand in any wording
 
 
 def caption(page: Page, form: str) -> str:
@@ -27,6 +37,11 @@ def told(page: Page, form: str, rng: random.Random) -> str:
     parts = [page.country.name, rng.choice(wordings()[page.topic]["titles"])]
     rng.shuffle(parts)
     return " ".join([*parts, FORM_NAMES["general"][form], *rng.sample(labels, min(3, len(labels)))])
+
+
+def heading(page: Page) -> str:
+    """Country and titles: where the teacher puts this, it puts the page."""
+    return f"{page.country.name}. {'. '.join(wordings()[page.topic]['titles'])}"
 
 
 class LookAlikes:
@@ -53,17 +68,19 @@ class LookAlikes:
         return list(chosen.values())[:size]
 
 
+def kept_apart() -> set[str]:
+    """First five letters of the words of those wordings that share none with a query of a training."""
+    kinds = [topic.get(kind, ()) for topic in wordings().values() for kind in ("unseen", "natural")]
+    phrases = [phrase for found in kinds for phrase in found]
+    words = {word for phrase in phrases for word in re.findall(r"[a-z]+", phrase.lower()) if len(word) > 2}
+    return {word[:5] for word in words - FUNCTION_WORDS}
+
+
 def plain_words(tokenizer) -> list[str]:
-    """The words of the tokenizer's vocabulary, but for those that begin like a word of the unseen wordings."""
-    kept_apart = {
-        word[:5]
-        for kinds in wordings().values()
-        for phrase in kinds["unseen"]
-        for word in phrase.lower().replace("-", " ").split()
-    }
-    return sorted(
-        w for w in tokenizer.get_vocab() if w.isascii() and w.isalpha() and len(w) > 2 and w[:5] not in kept_apart
-    )
+    """The words of the tokenizer's vocabulary, but for those that are kept apart."""
+    apart = kept_apart()
+    words = (word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 2)
+    return sorted(word for word in words if word[:5] not in apart)
 
 
 class Teacher:
@@ -76,7 +93,7 @@ class Teacher:
         rng = random.Random("teacher")
         words = plain_words(tokenizer)
         self.texts = [self._text(corpus, words, rng) for _ in range(count)]
-        headings = [f"{page.country.name}. {'. '.join(wordings()[page.topic]['titles'])}" for page in corpus.pages]
+        headings = [heading(page) for page in corpus.pages]
         different = sorted(set(headings))
         self.pages = corpus.pages
         key = hashlib.sha256(json.dumps([self.texts, different]).encode()).hexdigest()[:16]

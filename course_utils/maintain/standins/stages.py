@@ -1,0 +1,128 @@
+"""What follows reading: whole words, a tower for several sizes, a language model with English, a reranker.
+
+`python -m course_utils.standins.stages tower|language|reranker` goes on where that stage stopped and leaves
+its result, in float32, in the folder of the stand-ins under `build`, where the next stage finds it.
+`export` writes the finished ones as checkpoints into `models` there.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from course_utils import paths
+from course_utils.files import atomic_write
+from course_utils.machine import quiet
+from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, VLM
+from course_utils.maintain.standins.english import English
+from course_utils.maintain.standins.general_pages import GeneralPages
+from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
+from course_utils.maintain.standins.reranker import RerankerRecipe, RerankerTrainer
+from course_utils.maintain.standins.saving import save_embedder, save_reranker, save_vlm
+from course_utils.maintain.standins.tower import Seen, TowerRecipe, TowerTrainer
+from course_utils.maintain.standins.vocabulary import widen
+
+DRAWINGS = 4  # of each general page, at full size
+TOWER_RECIPE = TowerRecipe(steps=440, learning_rate=8e-4)
+SEEN = (6000, 17976, 9000, 5000)  # drawings at each of tower.GRIDS
+LANGUAGE_RECIPE = LanguageRecipe(steps=2000, learning_rate=8e-4)
+RERANKER_RECIPE = RerankerRecipe(steps=600, learning_rate=6e-4)
+TEXTS = {"prose": 40_960, "asked": 16_384, "templates": 24_576, "headings": 8192}
+
+
+def load(folder: Path):
+    """A raw VLM in float32, and its processor."""
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model.eval(), AutoProcessor.from_pretrained(folder)
+
+
+def general_pages(folder: Path) -> GeneralPages:
+    """General pages drawn at full size."""
+    return GeneralPages(folder, DRAWINGS, width=448, height=576)
+
+
+def is_done(result: Path) -> bool:
+    return (result / "done").exists()
+
+
+def finish(trainer, model, processor, result: Path, tell: Callable[[str], None]) -> None:
+    """Train to the end and write the model, whole."""
+    for line in trainer.run(save_every=100):
+        tell(line)
+    trainer.close()
+    processor.tokenizer.backend_tokenizer.no_truncation()  # texts were cut short in training only
+    model.save_pretrained(result)
+    processor.save_pretrained(result)
+    atomic_write(result / "done", "")
+
+
+def tower(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Path:
+    """From the raw VLM in `start`: whole words, and a tower for several sizes. Returns the folder."""
+    result = folder / "vlm-tower"
+    if not is_done(result):
+        model, processor = load(start)
+        processor = widen(model, processor)
+        corpus = general_pages(folder)
+        trainer = TowerTrainer(model, processor.tokenizer, corpus, TOWER_RECIPE, folder / "tower")
+        finish(trainer, model, processor, result, tell)
+    return result
+
+
+def language(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Path:
+    """After `tower`: the language model. Its result is the raw VLM and the embedding model in one."""
+    result = folder / "vlm-language"
+    if not is_done(result):
+        model, processor = load(tower(folder, start, tell))
+        corpus = general_pages(folder)
+        english = {kind: English(kind, count, corpus, folder) for kind, count in TEXTS.items()}
+        tell("texts are embedded")
+        seen = Seen(model, corpus, SEEN, folder)
+        tell("pages are seen")
+        inputs = model, processor, corpus, seen, english
+        trainer = LanguageTrainer(*inputs, LANGUAGE_RECIPE, folder / "language")
+        finish(trainer, model, processor, result, tell)
+    return result
+
+
+def reranker(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Path:
+    """From the finished raw VLM in `start`: the reranker."""
+    result = folder / "vlm-reranker"
+    if not is_done(result):
+        model, processor = load(start)
+        corpus = general_pages(folder)
+        english = {kind: English(kind, TEXTS[kind], corpus, folder) for kind in ("templates", "headings")}
+        seen = Seen(model, corpus, SEEN, folder)
+        inputs = model, processor, corpus, seen, english
+        trainer = RerankerTrainer(*inputs, RERANKER_RECIPE, folder / "reranker")
+        finish(trainer, model, processor, result, tell)
+    return result
+
+
+def export(folder: Path, models: Path) -> None:
+    """Write the checkpoints of the stages that are finished into `models`."""
+    if is_done(folder / "vlm-language"):
+        model, processor = load(folder / "vlm-language")
+        save_vlm(model, processor, models / VLM)
+        save_embedder(model, processor, models / EMBEDDER)
+    if is_done(folder / "vlm-reranker"):
+        save_reranker(*load(folder / "vlm-reranker"), models / RERANKER)
+
+
+def main(stage: str) -> None:
+    """Run a stage, or the export, on what there is under `build`: the first two start from the raw VLM in data/models."""
+    quiet()
+    folder, landed = paths.BUILD / "standins", paths.MODELS / VLM
+    if stage == "export":
+        return export(folder, folder / "models")
+    run, start = {
+        "tower": (tower, landed),
+        "language": (language, landed),
+        "reranker": (reranker, folder / "vlm-language"),
+    }[stage]
+    run(folder, start, lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
