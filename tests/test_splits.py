@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import pandas as pd
 import pytest
 
+from course_utils.maintain.standins import english, reranker
+from course_utils.maintain.standins.texts import FUNCTION_WORDS
 from course_utils.pages import build, queries, splits
 from course_utils.pages.facts import Page, pages, wordings
 
@@ -90,16 +92,17 @@ def test_the_sizes_are_those_of_the_datasheet():
     sizes = {split: len(parts().page_ids(split)) for split in ("test", "dev", "train", "general")}
     assert sizes == {"test": 1500, "dev": 300, "train": 1995, "general": 4494}
     assert {split: len(asked(split)) for split in build.SPLITS} == {"test": 300, "dev": 60, "train": 1985}
-    assert len(asked("unseen")) == 80 and set(asked("unseen")["image"]) <= parts().page_ids("test")
+    assert {kind: len(asked(kind)) for kind in build.PER_TOPIC} == {"unseen": 80, "natural": 180}
+    assert all(set(asked(kind)["image"]) <= parts().page_ids("test") for kind in build.PER_TOPIC)
 
 
 def test_no_query_is_asked_in_two_splits_or_twice():
-    assert repeated(normal(q) for split in (*build.SPLITS, "unseen") for q in asked(split)["query"]) == []
+    assert repeated(normal(q) for split in (*build.SPLITS, *build.PER_TOPIC) for q in asked(split)["query"]) == []
 
 
 @pytest.mark.slow
 def test_no_query_that_pretraining_can_ask_is_asked_later():
-    later = {normal(q) for split in (*build.SPLITS, "unseen") for q in asked(split)["query"]}
+    later = {normal(q) for split in (*build.SPLITS, *build.PER_TOPIC) for q in asked(split)["query"]}
     count = 0
     for page in (pages()[p] for p in parts().page_ids("general")):
         made = {normal(query) for query in every_query(page, queries.FORM_NAMES["general"], "general")}
@@ -109,10 +112,10 @@ def test_no_query_that_pretraining_can_ask_is_asked_later():
 
 
 def test_the_enumeration_of_queries_holds_all_that_query_writes():
-    for kind in ("general", "course", "unseen"):
+    for kind in ("general", "course", "unseen", "natural"):
         rng = random.Random(kind)
         for page in rng.sample([p for p in pages().values() if wordings()[p.topic][kind]], 1500):
-            forms = ["table"] if kind != "unseen" else []
+            forms = ["table"] if kind in ("general", "course") else []
             assert queries.query(page, "table", kind, rng) in set(every_query(page, forms, kind))
 
 
@@ -149,7 +152,13 @@ def test_hard_negatives_are_two_of_the_country_and_two_of_the_topic(split):
 
 
 @pytest.mark.parametrize(
-    ("split", "corpus", "kind"), [("dev", "dev", "course"), ("test", "test", "course"), ("unseen", "test", "unseen")]
+    ("split", "corpus", "kind"),
+    [
+        ("dev", "dev", "course"),
+        ("test", "test", "course"),
+        ("unseen", "test", "unseen"),
+        ("natural", "test", "natural"),
+    ],
 )
 def test_one_page_of_the_corpus_answers_a_query_and_it_is_the_positive(split, corpus, kind):
     answers = defaultdict(set)
@@ -180,7 +189,7 @@ def test_slices_have_at_least_fifty_queries():
 
 def test_no_template_serves_two_kinds_and_no_phrase_two_kinds_or_two_topics():
     """A phrase of two topics would make a query that two pages answer; titles are no queries."""
-    kinds = ("general", "course", "unseen")
+    kinds = ("general", "course", "unseen", "natural")
     phrases = [normal(phrase) for topic in wordings().values() for kind in kinds for phrase in topic[kind]]
     of_kind = [{t.lower() for group in TEMPLATES.values() for t in group.get(kind, ())} for kind in kinds]
     assert repeated(phrases) == repeated(template for templates in of_kind for template in templates) == []
@@ -219,8 +228,9 @@ def test_the_stemmer_knows_a_word_by_its_endings_and_keeps_others_apart():
     assert not same_word("road", "roast") and not same_word("boom", "book")
 
 
-def test_unseen_wordings_share_no_content_word_with_any_other_wording():
-    """Names excepted, as in the labels of peoples, languages and faiths that a query may put first."""
+@functools.cache
+def trained_words() -> frozenset[str]:
+    """The content words of every wording of a training, and of the labels that are no names."""
     known = set()
     for kinds in wordings().values():
         known |= content(" ".join(kinds["titles"] + kinds["general"] + kinds["course"]))
@@ -232,8 +242,31 @@ def test_unseen_wordings_share_no_content_word_with_any_other_wording():
     for page in pages().values():
         if page.is_share and page.topic not in NAMES_OF_PEOPLES and not page.topic.endswith("partners"):
             known |= content(" ".join(fact.label for fact in page.facts))
+    return frozenset(known)
+
+
+def shared(words: set[str], known: set[str]) -> dict[str, list[str]]:
+    found = {word: [old for old in known if same_word(word, old) and (word, old) not in UNRELATED] for word in words}
+    return {word: olds for word, olds in found.items() if olds}
+
+
+def test_unseen_wordings_share_no_content_word_with_any_wording_of_a_training():
+    """Names excepted, as in the labels of peoples, languages and faiths that a query may put first."""
     unseen = {word for kinds in wordings().values() for word in content(" ".join(kinds["unseen"]))}
     unseen |= content(" ".join(queries.BY_NAME["unseen"]))
-    shared = {word: [old for old in known if same_word(word, old) and (word, old) not in UNRELATED] for word in unseen}
-    assert {word: olds for word, olds in shared.items() if olds} == {}
+    assert shared(unseen, trained_words()) == {}
     assert all(content(phrase) for kinds in wordings().values() for phrase in kinds["unseen"])
+
+
+def test_natural_wordings_share_no_content_word_with_any_wording_of_a_training():
+    phrases = [phrase for kinds in wordings().values() for phrase in kinds["natural"]]
+    assert len(phrases) >= 160 and all(len(kinds["natural"]) >= 3 for kinds in wordings().values())
+    assert all(content(phrase) - FUNCTION_WORDS for phrase in phrases)
+    natural = content(" ".join((*phrases, *queries.BY_NAME["natural"]))) - FUNCTION_WORDS
+    assert shared(natural, set(trained_words()) - FUNCTION_WORDS) == {}
+
+
+def test_the_stand_ins_ask_in_no_word_of_an_unseen_or_natural_wording():
+    ways = content(" ".join((*english.MORE_WAYS, *reranker.WAYS))) - FUNCTION_WORDS
+    kept = {word for kinds in wordings().values() for word in content(" ".join(kinds["unseen"] + kinds["natural"]))}
+    assert len(ways) > 5 and shared(kept - FUNCTION_WORDS, ways) == {}

@@ -24,9 +24,9 @@ from course_utils.pages.queries import query
 from course_utils.pages.splits import splits
 
 SCANS = 0.25
-UNSEEN_PER_TOPIC = 2
+PER_TOPIC = {"unseen": 2, "natural": 4}  # queries over test pages in words of no training
 SPLITS = ("train", "dev", "test")
-CONFIGS = {"train": "train", "dev": "dev", "eval": "test", "unseen": "unseen"}  # the published names, and our splits
+CONFIGS = {"train": "train", "dev": "dev", "eval": "test"} | {kind: kind for kind in PER_TOPIC}  # published names first
 WAIT = 1800  # seconds that one process waits for another to draw
 VERSION_FILE = paths.DATA / "version.json"
 
@@ -73,12 +73,12 @@ def sheets() -> dict[str, Sheet]:
 
 
 def rows(split: str, drawn: dict[str, Sheet]) -> pd.DataFrame:
-    """The rows of train, dev or test (query, image, negative_0 … negative_3) or unseen (query, image).
+    """The rows of train, dev or test (query, image, negative_0 … negative_3), unseen or natural (query, image).
 
     Images are page ids.
     """
-    if split == "unseen":
-        return _unseen(drawn)
+    if split in PER_TOPIC:
+        return _reworded(split, drawn)
     made = []
     for row in getattr(splits(), split):
         rng = random.Random(f"query-{row.positive}")
@@ -88,14 +88,14 @@ def rows(split: str, drawn: dict[str, Sheet]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def _unseen(drawn: dict[str, Sheet]) -> pd.DataFrame:
-    """Two queries a topic over test pages, in phrases that share no content word with any other wording."""
+def _reworded(kind: str, drawn: dict[str, Sheet]) -> pd.DataFrame:
+    """A few queries a topic over test pages, in phrases that share no content word with any wording of a training."""
     made = []
     for topic, phrases in wordings().items():
         found = sorted(sheet.page_id for sheet in drawn.values() if sheet.split == "test" and sheet.topic == topic)
-        rng = random.Random(f"unseen-{topic}")
-        for page_id in rng.sample(found, min(UNSEEN_PER_TOPIC, len(found))) if phrases["unseen"] else ():
-            made.append({"query": query(pages()[page_id], drawn[page_id].form, "unseen", rng), "image": page_id})
+        rng = random.Random(f"{kind}-{topic}")
+        for page_id in rng.sample(found, min(PER_TOPIC[kind], len(found))) if phrases[kind] else ():
+            made.append({"query": query(pages()[page_id], drawn[page_id].form, kind, rng), "image": page_id})
     return pd.DataFrame(made)
 
 

@@ -103,7 +103,7 @@ def pages() -> dict[str, Page]:
 
 @functools.cache
 def wordings() -> dict[str, dict[str, list[str]]]:
-    """For each topic: `titles` (on pages), and the phrases of `general`, `course` and `unseen` queries."""
+    """For each topic: `titles` (on pages), and the phrases of `general`, `course`, `unseen` and `natural` queries."""
     return read_json("wordings.json")
 
 

@@ -4,7 +4,7 @@ import random
 
 from course_utils.pages.facts import Page, read_json, wordings
 
-# Ways to ask, by kind of query: pretraining's (general), the course's own, and unseen ones; no template is in two kinds.
+# Ways to ask, by kind of query: pretraining's (general), the course's own, unseen and natural ones; no template is in two.
 _TEMPLATES = read_json("templates.json")
 BY_NAME, BY_ADJECTIVE, BY_CAPITAL = (_TEMPLATES[way] for way in ("by_name", "by_adjective", "by_capital"))
 BY_FORM, RISING, LEADING = (_TEMPLATES[way] for way in ("by_form", "rising", "leading"))
@@ -28,7 +28,7 @@ def _fact_query(page: Page, phrase: str, kind: str, rng: random.Random) -> str |
 
 
 def query(page: Page, form: str, kind: str, rng: random.Random) -> str:
-    """A query that `page` (drawn in `form`) answers, worded as `kind`: general, course or unseen.
+    """A query that `page` (drawn in `form`) answers, worded as `kind`: general, course, unseen or natural.
 
     Raises ValueError where the topic has no phrase of that kind.
     """
@@ -37,7 +37,7 @@ def query(page: Page, form: str, kind: str, rng: random.Random) -> str:
         raise ValueError(f"no {kind} phrase for {page.topic}")
     phrase = rng.choice(phrases)
     country, way = page.country, rng.random()
-    if kind != "unseen":
+    if kind in ("general", "course"):
         if way < 0.15 and country.adjective and phrase.split()[0] not in _CLAUSES:
             return rng.choice(BY_ADJECTIVE[kind]).format(adjective=country.adjective, phrase=phrase)
         if 0.15 <= way < 0.25 and country.capital:
