@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from course_utils.errors import CourseError
-from course_utils.maintain.bench import LESSON, PUBLISHED, Cost, bench
+from course_utils.maintain.bench import Cost, bench
 from course_utils.runner.cli import main
 
 
@@ -38,11 +38,6 @@ def test_both_reach_a_score_and_the_difference_is_told(output):
     assert 0 < published <= 1 and 0 < lesson <= 1 and abs(abs(published - lesson) - difference) < 2e-4
 
 
-def test_the_settings_differ_in_what_they_say_only():
-    assert (PUBLISHED.mini_batch, PUBLISHED.eval_batch, PUBLISHED.passes) == (1, 1, True)
-    assert (LESSON.mini_batch, LESSON.eval_batch, LESSON.passes, LESSON.scanned) == (32, 32, False, False)
-
-
 def test_totals_count_pages_read_rows_trained_and_pages_embedded():
     once = Cost(page=1, row=1, evaluation=1, passes=1, ndcg={}, whole=0).scaled()
     five = Cost(page=1, row=1, evaluation=1, passes=5, ndcg={}, whole=0).scaled()
@@ -52,4 +47,4 @@ def test_totals_count_pages_read_rows_trained_and_pages_embedded():
 
 def test_amounts_that_cannot_be_measured_are_refused():
     with pytest.raises(CourseError, match="at least 2"):
-        bench(1, 10, 2, 0, print)
+        bench(1, 10, 2, print)

@@ -118,9 +118,7 @@ def _scan(page: Pillow.Image, folder: Path) -> dict:
     return {"bytes": None, "path": str(path)}  # a file, or a page would be decoded once for all passes
 
 
-def train(
-    model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int = P.batch_size, seed: int = 0
-) -> list[float]:
+def train(model: SentenceTransformer, rows: Dataset, mini_batch: int, batch: int = P.batch_size) -> list[float]:
     """Finetune as lesson 07 does and return the seconds of each step."""
     timer = StepTimer()
     loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch)
@@ -133,7 +131,7 @@ def train(
             learning_rate_mapping=P.word_rates,
             warmup_steps=P.warmup,
             lr_scheduler_type="linear",
-            seed=seed,
+            seed=0,
             batch_sampler=BatchSamplers.NO_DUPLICATES,
             save_strategy="no",
             logging_strategy="no",
@@ -167,18 +165,11 @@ def evaluate(
         return features
 
     def embed(dimension: int) -> tuple[torch.Tensor, torch.Tensor]:
-        options = {
-            "batch_size": batch,
-            "convert_to_tensor": True,
-            "show_progress_bar": False,
-            "truncate_dim": dimension,
-        }
+        options = {"batch_size": batch, "convert_to_tensor": True, "truncate_dim": dimension}
+        model.preprocess = preprocess
         queries = model.encode_query(list(corpus.queries.values()), **options)
         model.preprocess = timed  # the pages only
-        try:
-            return queries, model.encode_document(list(corpus.corpus.values()), **options)
-        finally:
-            model.preprocess = preprocess
+        return queries, model.encode_document(list(corpus.corpus.values()), **options)
 
     began, scores = time.perf_counter(), {}
     for dimension in P.dimensions:
@@ -187,10 +178,11 @@ def evaluate(
         cut = slice(None, dimension)
         ids = list(corpus.queries), list(corpus.corpus)
         scores[dimension] = float(np.mean(per_query_ndcg(queries[:, cut], pages[:, cut], *ids, corpus.relevant)))
+    model.preprocess = preprocess
     return scores, reading, time.perf_counter() - began - reading
 
 
-def measure(settings: Settings, rows: Dataset, dev: Dataset, seed: int) -> Cost:
+def measure(settings: Settings, rows: Dataset, dev: Dataset) -> Cost:
     """Train and evaluate with these settings; storing the pages at their size is not timed, it is done once."""
     with tempfile.TemporaryDirectory() as folder:
         if settings.scanned:
@@ -198,7 +190,7 @@ def measure(settings: Settings, rows: Dataset, dev: Dataset, seed: int) -> Cost:
             rows, dev = (data.map(as_scanned, features=data.features, **options) for data in (rows, dev))
         corpus, model = build_corpus(dev), load_model()
         began = time.perf_counter()
-        steps = train(model, rows, settings.mini_batch, seed=seed)
+        steps = train(model, rows, settings.mini_batch)
         ndcg, reading, rest = evaluate(model, corpus, settings.eval_batch, settings.passes)
         whole = time.perf_counter() - began
     step = min(steps[: max(1, len(rows) // P.batch_size)])  # the fastest full one: least disturbed by other programs
@@ -218,61 +210,39 @@ def growth(train_data: Dataset, dev_data: Dataset, pages: int) -> dict[str, list
         _, reading, rest = evaluate(model, corpus, min(pages, LESSON.eval_batch), LESSON.passes)
         found["data"].append(reading)
         found["evaluation"].append(rest)
-        found["training"].append(
-            sum(train(load_model(), train_data.select(range(times * rows)), LESSON.mini_batch, rows))
-        )
+        steps = train(load_model(), train_data.select(range(times * rows)), LESSON.mini_batch, rows)
+        found["training"].append(sum(steps))
     return found
 
 
-def bench(rows: int, pages: int, small: int, seed: int, say: Callable[[str], None]) -> float:
-    """Measure both settings and the growth, say all figures and return the total ratio."""
+def bench(rows: int, pages: int, small: int, say: Callable[[str], None]) -> None:
+    """Measure both settings and the growth, and say all figures. Raises CourseError below 2 rows or pages."""
     if min(rows, pages, small) < 2:
         raise CourseError("The benchmark needs at least 2 rows and 2 pages: give larger amounts.")
     disable_progress_bars()
     dataset = prepare_dataset(P)
     chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
-    train_data = load_dataset(dataset, "train", split=P.train_split).shuffle(seed=seed).select_columns(chosen)
+    train_data = load_dataset(dataset, "train", split=P.train_split).shuffle(seed=0).select_columns(chosen)
     dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
-    if rows > len(train_data) or max(pages, 10 * small) > PAGES_PER_ROW * len(dev_data):
-        raise CourseError(
-            f"There are {len(train_data)} rows and {PAGES_PER_ROW * len(dev_data)} dev pages: give smaller amounts."
-        )
     dev = dev_data.select(range(-(-pages // PAGES_PER_ROW)))
-    corpus = build_corpus(dev)
-    say(
-        f"{rows} training rows, batch {P.batch_size}; {len(corpus.queries)} dev queries over {len(corpus.corpus)} pages; seed {seed}"
-    )
-    cost = {side.name: measure(side, train_data.select(range(rows)), dev, seed) for side in (PUBLISHED, LESSON)}
-    a, b = cost["published"], cost["lesson"]
+    embedded = len(build_corpus(dev).corpus)
+    say(f"{rows} training rows, batch {P.batch_size}; {len(dev)} dev queries over {embedded} pages")
+    a, b = (measure(side, train_data.select(range(rows)), dev) for side in (PUBLISHED, LESSON))
 
     size = P.dimensions[0]
     difference = abs(a.ndcg[size] - b.ndcg[size])
-    say(
-        f"dev NDCG@10: published {a.ndcg[size]:.4f}, lesson {b.ndcg[size]:.4f}, difference {difference:.4f}"
-        f" (at most {max(abs(a.ndcg[d] - b.ndcg[d]) for d in P.dimensions):.4f} at any of {len(P.dimensions)} dimensions)"
-    )
+    say(f"dev NDCG@10: published {a.ndcg[size]:.4f}, lesson {b.ndcg[size]:.4f}, difference {difference:.4f}")
     if difference > SAME_SCORE:
-        say(
-            f"Not the same score (limit {SAME_SCORE}): resizing from scan size changes pixels, and few queries move in steps."
-        )
+        say(f"Not the same score (limit {SAME_SCORE}): resizing changes pixels, and few queries move in steps.")
 
     def line(name: str, before: float, after: float, unit: str) -> None:
         say(f"{name:<12}{before:>11.4g}{after:>11.4g}  {before / after:>5.1f}x  {unit}")
 
     say(f"\n{'factor':<12}{'published':>11}{'lesson':>11}   ratio  unit")
     line("data", a.page, b.page, f"s a page, from disk to features (stored {'x'.join(map(str, SCAN_SIZE))} or 448x576)")
-    line(
-        "training",
-        a.row * P.batch_size,
-        b.row * P.batch_size,
-        f"s a step of {P.batch_size} rows (mini-batch 1 or {LESSON.mini_batch})",
-    )
-    line(
-        "evaluation",
-        a.evaluation * a.passes * len(corpus.corpus),
-        b.evaluation * b.passes * len(corpus.corpus),
-        f"s for {len(P.dimensions)} dimensions of {len(corpus.corpus)} pages (batch 1, {a.passes} passes, or {LESSON.eval_batch}, once)",
-    )
+    line("training", a.row, b.row, f"s a row (mini-batch 1 or {LESSON.mini_batch})")
+    unit = f"s a page, {len(P.dimensions)} dimensions (batch 1, {a.passes} passes, or {LESSON.eval_batch}, once)"
+    line("evaluation", a.evaluation * a.passes, b.evaluation * b.passes, unit)
     line("this run", a.whole, b.whole, "s, all of it as measured")
 
     before, after = a.scaled(), b.scaled()
@@ -287,6 +257,4 @@ def bench(rows: int, pages: int, small: int, seed: int, say: Callable[[str], Non
     say(f"\nAs pages grow tenfold (lesson's settings, {small} and {10 * small} pages)")
     for name, (few, many) in growth(train_data, dev_data, small).items():
         say(f"{name:<12}{few:>9.3g} s{many:>9.3g} s  {many / few:>5.1f} times")
-    ratio = sum(before.values()) / sum(after.values())
-    say(f"\nratio {ratio:.1f}x")
-    return ratio
+    say(f"\nratio {sum(before.values()) / sum(after.values()):.1f}x")

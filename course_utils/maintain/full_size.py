@@ -6,7 +6,6 @@ its own, after a computed estimate; one that would not fit is refused. A table f
 GB are 10^9 bytes.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 import psutil
 
 from course_utils.errors import CourseError
-from course_utils.files import atomic_write
-from course_utils.machine import describe, versions
 from course_utils.maintain.memory_need import (
     RANK,
     TOKEN_PIXELS,
@@ -53,7 +50,7 @@ def free_gb() -> float:
     return free / 1e9
 
 
-def one_step(sizes: dict, way: dict, limit: int, side: int, seed: int = 0) -> dict:
+def one_step(sizes: dict, way: dict, limit: int, side: int) -> dict:
     """One step of cached training on two pages; a process of its own runs it, and may take `limit` bytes.
 
     It is a step from the middle of a training: AdamW has its moments already. Returns seconds, parameters and the loss.
@@ -103,7 +100,7 @@ def one_step(sizes: dict, way: dict, limit: int, side: int, seed: int = 0) -> di
             )
 
     torch.nn.functional.linear = lambda x, weight, bias=None: Linear.apply(x, weight, bias)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     lender = checkpoint(load_profile("tiny").embedder)  # of the tokenizer and the processor
     model = SentenceTransformer(lender, device="cpu")
     model[0].processing_kwargs = {"image": {"size": {"shortest_edge": 32 * 32, "longest_edge": side * side}}}
@@ -162,19 +159,14 @@ def measure(model: Architecture, way: Way, side: int = PAGE) -> dict[str, Any]:
     except CourseError as error:
         expected = f"about {estimate:.1f} GB were expected and {free:.1f} GB free"
         raise CourseError(f"{way.name}: not finished; {expected}. {error}") from error
-    return {"way": way.name, "estimate_gb": estimate, "peak_gb": found.peak_mib * 2**20 / 1e9, **found.value}
+    return {"estimate_gb": estimate, "peak_gb": found.peak_mib * 2**20 / 1e9, **found.value}
 
 
-def full_size(
-    build: Path, say: Callable[[str], None], sizes: dict[str, dict[str, Any]] = TRUE, side: int = PAGE
-) -> Path:
-    """Measure what fits, say the table and write `full-size.json`. Raises CourseError, at the end, if nothing fitted."""
-    model = architecture(sizes)
-    count, adapters = model.parameters, model.adapters
-    say(
-        f"{count / 1e9:.2f} B parameters, {adapters / 1e6:.2f} M more with LoRA of rank {RANK}; random weights, bf16, CPU"
-    )
-    measured, refused = [], []
+def full_size(say: Callable[[str], None], sizes: dict[str, dict[str, Any]] = TRUE, side: int = PAGE) -> None:
+    """Measure what fits and say the table. Raises CourseError, at the end, if nothing fitted."""
+    model, measured = architecture(sizes), 0
+    count, adapters = model.parameters / 1e9, model.adapters / 1e6
+    say(f"{count:.2f} B parameters, {adapters:.2f} M more with LoRA of rank {RANK}; random weights, bf16, CPU")
     for ways in MEASURED:
         for way in ways:
             say(f"{way.name}: about {estimate_gb(model, way, side):.1f} GB (computed), {free_gb():.1f} GB free")
@@ -182,34 +174,15 @@ def full_size(
                 found = measure(model, way, side)
             except CourseError as error:
                 say(str(error))
-                refused.append(str(error))
                 continue
             say(
                 f"{way.name}: {found['peak_gb']:.1f} GB at most (measured), {found['seconds']:.0f} s a step on two pages of "
                 f"{found['image_tokens']} tokens, after {found['built_seconds']:.0f} s to build it; loss {found['loss']:.3f}"
             )
-            measured.append(found)
+            measured += 1
             break
-    rows = gpu_table(model)
-    for line in lines(rows):
+    for line in lines(gpu_table(model)):
         say(line)
     say("\nfp16: LoRA only, or float32 master weights. The scaler of `fp16=True` refuses gradients in fp16.")
-    path = atomic_write(
-        build / "full-size.json",
-        json.dumps(
-            {
-                "parameters": count,
-                "lora_parameters": adapters,
-                "measured": measured,
-                "refused": refused,
-                "computed": rows,
-                "machine": describe(),
-                "versions": versions(),
-            },
-            indent=2,
-        )
-        + "\n",
-    )
     if not measured:
-        raise CourseError(f"Nothing was measured; the computed table is in {path}: free memory and run it again.")
-    return path
+        raise CourseError("Nothing was measured; the table is computed: free memory and run it again.")

@@ -109,7 +109,7 @@ def bench(rows: int, pages: int, small: int) -> None:
     """Time the published settings against the lesson's, factor by factor (a few minutes)."""
     from course_utils.maintain.bench import bench
 
-    bench(rows, pages, small, 0, click.echo)
+    bench(rows, pages, small, click.echo)
 
 
 @main.command("full-size")
@@ -117,7 +117,7 @@ def full_size() -> None:
     """Train the 2B model's true configuration, random weights, for a step on this CPU; say what fits which GPU."""
     from course_utils.maintain.full_size import full_size
 
-    click.echo(f"Record: {full_size(paths.BUILD, click.echo)}")
+    full_size(click.echo)
 
 
 @main.command()

@@ -1,13 +1,14 @@
 """A small Hugging Face Hub on 127.0.0.1: serves folders as repositories, and writes down every request.
 
 `folder/models/<org>/<name>` and `folder/datasets/<org>/<name>` are repositories with one commit each. It speaks what
-`huggingface_hub` and `datasets` ask for when they read: repository information, file trees, `paths-info`, and files with
-HEAD, GET and ranges. No Xet, no uploads, no log-in.
+`huggingface_hub` and `datasets` ask for when they read: repository information, file trees, and files with
+HEAD and GET. No Xet, no ranges, no uploads, no log-in.
 """
 
 import hashlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +22,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from course_utils.files import sha256
 from course_utils.local_server import answering
 
-API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?")
+API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?")
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 DATE = "2026-01-01T00:00:00.000Z"
-PIECE = 1 << 20
-TRUE = ("true", "1")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class Hub:
 
 @dataclass(frozen=True)
 class _Repository:
-    kind: str
     name: str
     folder: Path
 
@@ -76,50 +74,24 @@ class _Repository:
     def etag(self, file: str) -> str:
         return self._etags[file]
 
-    def has(self, revision: str) -> bool:
-        return revision in ("main", self.commit)
+    def tree(self, below: str, recursive: bool) -> list[dict[str, Any]]:
+        """The entries under the folder `below` ("" for all): all files, or files and folders of one level."""
+        start, entries = f"{below}/" if below else "", {}
+        for name, path in self.files.items():
+            if not name.startswith(start):
+                continue
+            part = name[len(start) :].split("/")
+            oid = self.etag(name)[:40]
+            if recursive or len(part) == 1:
+                entries[name] = {"type": "file", "path": name, "oid": oid, "size": path.stat().st_size}
+            else:
+                entries[start + part[0]] = {"type": "directory", "path": start + part[0], "oid": oid, "size": 0}
+        return list(entries.values())
 
-    def entry(self, path: str) -> dict[str, Any] | None:
-        """What a tree says of a file or a folder."""
-        if path in self.files:
-            size, oid = self.files[path].stat().st_size, self.etag(path)
-            return {"type": "file", "path": path, "oid": oid[:40], "size": size}
-        if any(name.startswith(f"{path}/") for name in self.files):
-            return {"type": "directory", "path": path, "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0}
-        return None
-
-    def tree(self, below: str, recursive: bool) -> list[dict[str, Any]] | None:
-        """The entries under the folder `below` ("" for all); None where there is no such folder."""
-        inside = [name for name in self.files if not below or name.startswith(f"{below}/")]
-        if not inside:
-            return None
-        start = len(below) + 1 if below else 0
-        parts = [name[start:].split("/") for name in inside]
-        depths = [range(1, len(part) + 1) if recursive else [1] for part in parts]
-        paths = dict.fromkeys("/".join(part[:k]) for part, ks in zip(parts, depths, strict=True) for k in ks)
-        return [self.entry(f"{below}/{path}" if below else path) for path in paths]
-
-    def information(self, sizes: bool) -> dict[str, Any]:
-        """What the Hub says of a repository, with the bytes of every file where `sizes` are asked for."""
-        files = [
-            {"rfilename": name} | ({"size": path.stat().st_size, "blobId": self.etag(name)[:40]} if sizes else {})
-            for name, path in self.files.items()
-        ]
-        return {
-            "_id": self.commit[:24],
-            "id": self.name,
-            "author": self.name.split("/")[0],
-            "sha": self.commit,
-            "private": False,
-            "gated": False,
-            "disabled": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-            "createdAt": DATE,
-            "lastModified": DATE,
-            "siblings": files,
-        } | ({"modelId": self.name} if self.kind == "models" else {})
+    def information(self) -> dict[str, Any]:
+        """What the Hub says of a repository."""
+        sizes = [{"rfilename": name, "size": path.stat().st_size} for name, path in self.files.items()]
+        return {"id": self.name, "sha": self.commit, "lastModified": DATE, "tags": [], "siblings": sizes}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -129,101 +101,60 @@ class _Handler(BaseHTTPRequestHandler):
     lock: threading.Lock
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self.do_GET()
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
+        parts = urlsplit(self.path)
+        path, query = unquote(parts.path), parse_qs(parts.query)
+        if found := FILE.fullmatch(path):
+            kind, self.repo, revision, self.file = "datasets" if found[1] else "models", *found.groups()[1:]
+        elif found := API.fullmatch(path):
+            kind, self.repo, what, revision, below = found.groups()
+            self.file = below or ""
+        else:
+            self.repo, self.file = query.get("dataset", [""])[0], ""  # the dataset viewer's address: there is none here
+            return self._end(200 if path == "/" else 404)
+        repository = self._repository(kind, self.repo)
+        if repository is None:
+            return self._end(404, error="RepoNotFound")
+        if revision not in (None, "main", repository.commit):
+            return self._end(404, error="RevisionNotFound")
+        if "/resolve/" in path:
+            return self._file(repository, self.file)
+        if what != "tree":
+            return self._json(repository.information())
+        recursive = query.get("recursive", [""])[0].lower() == "true"
+        entries = repository.tree(self.file, recursive)
+        return self._json(entries) if entries else self._end(404, error="EntryNotFound")
 
     def log_message(self, *arguments) -> None:
         pass
 
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        parts = urlsplit(self.path)
-        path, query = unquote(parts.path), parse_qs(parts.query)
-        if found := FILE.fullmatch(path):
-            kind, name, revision, file = "datasets" if found[1] else "models", found[2], found[3], found[4]
-            self.repo, self.file = name, file
-            self._file(self._repository(kind, name), revision, file)
-        elif (found := API.fullmatch(path)) and (self.command == "POST") == (found[3] == "paths-info"):
-            kind, name, what, revision, below = found.groups()
-            self.repo, self.file = name, below or ""
-            self._api(self._repository(kind, name), what, revision or "main", below or "", query | parse_qs(body), body)
-        else:
-            self.repo, self.file = query.get("dataset", [""])[0], ""  # the dataset viewer's address: there is none here
-            self._end(200 if path == "/" else 404)
-
     def _repository(self, kind: str, name: str) -> _Repository | None:
         folder = self.hub.folder / kind / name
         with self.lock:
-            if (kind, name) not in self.known and folder.is_dir() and ".." not in name:
-                self.known[kind, name] = _Repository(kind, name, folder)
+            if (kind, name) not in self.known and folder.is_dir():
+                self.known[kind, name] = _Repository(name, folder)
             return self.known.get((kind, name))
-
-    def _api(
-        self,
-        repository: _Repository | None,
-        what: str | None,
-        revision: str,
-        below: str,
-        values: dict[str, list[str]],
-        body: str,
-    ) -> None:
-        if repository is None:
-            self._end(404, error="RepoNotFound")
-        elif not repository.has(revision):
-            self._end(404, error="RevisionNotFound")
-        elif what == "tree":
-            entries = repository.tree(below, values.get("recursive", ["false"])[0].lower() in TRUE)
-            self._end(404, error="EntryNotFound") if entries is None else self._json(entries)
-        elif what == "paths-info":
-            paths = json.loads(body)["paths"] if body.startswith("{") else values.get("paths", [])
-            self._json([entry for path in paths if (entry := repository.entry(path))])
-        else:
-            self._json(repository.information(values.get("blobs", ["false"])[0].lower() in TRUE))
 
     def _json(self, content: Any) -> None:
         self._end(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def _file(self, repository: _Repository | None, revision: str, file: str) -> None:
-        if repository is None:
-            return self._end(404, error="RepoNotFound")
-        if not repository.has(revision):
-            return self._end(404, error="RevisionNotFound")
-        commit = {"X-Repo-Commit": repository.commit}
+    def _file(self, repository: _Repository, file: str) -> None:
+        headers = {"X-Repo-Commit": repository.commit}
         if file not in repository.files:
-            return self._end(404, error="EntryNotFound", headers=commit)
+            return self._end(404, headers=headers, error="EntryNotFound")
         path = repository.files[file]
-        size = path.stat().st_size
-        first, last, status = 0, size - 1, 200
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            first, last, status = int(asked[1]), min(int(asked[2] or size - 1), size - 1), 206
-        if first > last and size:
-            return self._end(416, headers={"Content-Range": f"bytes */{size}"})
-        headers = commit | {
-            "ETag": f'"{repository.etag(file)}"',
-            "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream",
-        }
-        if status == 206:
-            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-        self._begin(status, headers | {"Content-Length": str(last - first + 1)})
-        if self.command == "HEAD":
-            return
-        with path.open("rb") as stream:
-            stream.seek(first)
-            left = last - first + 1
-            while left and (piece := stream.read(min(PIECE, left))):
-                self.wfile.write(piece)
-                left -= len(piece)
+        headers |= {"ETag": f'"{repository.etag(file)}"', "Content-Length": str(path.stat().st_size)}
+        self._begin(200, headers)
+        if self.command == "GET":
+            with path.open("rb") as stream:
+                shutil.copyfileobj(stream, self.wfile)
 
     def _end(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, error: str = "") -> None:
         headers = {**(headers or {}), "Content-Length": str(len(body))}
         self._begin(status, headers | ({"X-Error-Code": error, "X-Error-Message": error} if error else {}))
-        if self.command != "HEAD":
+        if self.command == "GET":
             self.wfile.write(body)
 
     def _begin(self, status: int, headers: dict[str, str]) -> None:

@@ -22,7 +22,6 @@ from course_utils.runner.lessons import Lesson
 from course_utils.runner.records import FINISHED, read_record
 
 GUARD = Path(__file__).parent / "only_this_machine"
-ROWS = 8
 SECONDS = 1800  # that a lesson may take
 FETCHES = re.compile(r"(?:checkpoint|snapshot_download|from_pretrained)\(\s*P\.(\w+)")
 # What a lesson's cells name but do not fetch in these profiles, and why.
@@ -58,19 +57,13 @@ def needed(lesson: Lesson, profile: Profile) -> set[str]:
     return {getattr(profile, name) for name in fields}
 
 
-def rehearse(
-    lessons: list[Lesson],
-    profiles: list[Profile],
-    build: Path | None = None,
-    rows: int = ROWS,
-    say: Callable[[str], None] = print,
-) -> list[Rehearsal]:
-    """Run every lesson in every profile, a process and an empty HF_HOME each, in `build`/rehearsal/<profile>.
+def rehearse(lessons: list[Lesson], profiles: list[Profile], rows: int, say: Callable[[str], None]) -> list[Rehearsal]:
+    """Run every lesson in every profile, a process and an empty HF_HOME each, in build/rehearsal/<profile>.
 
     The profiles' values are as they are; `rows` is the lessons' ROWS. Later lessons find what earlier ones left.
     Profiles run side by side, and share the cores.
     """
-    folder = (build or paths.BUILD).resolve() / "rehearsal"
+    folder = paths.BUILD.resolve() / "rehearsal"
     served = build_hub(folder / "hub")
     results, busy = [], {profile.name for profile in profiles}
 
@@ -79,9 +72,6 @@ def rehearse(
             threads = max(1, cores() // len(busy))
             results.append(result := _rehearse(lesson, profile, served, folder / profile.name, rows, threads))
             say(str(result))
-            atomic_write(
-                folder / "rehearsal.json", json.dumps([asdict(result) for result in list(results)], indent=1) + "\n"
-            )
         busy.remove(profile.name)
 
     with ThreadPoolExecutor(len(profiles)) as pool:
