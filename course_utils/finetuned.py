@@ -29,9 +29,9 @@ FILE = "embeddings.safetensors"
 class Finetuned:
     """Unit vectors (rows, dimensions), float32, before and after finetuning, in the order of the ids.
 
-    `unseen_*` are the queries in unseen wordings, None where the data has none. `model` is the folder of the
-    finetuned model, None where only embeddings are there. `label` is "precomputed" for what the course ships
-    and "" for the learner's own: show it with every figure.
+    `unseen_*` are the queries in unseen wordings and `natural_*` those in natural ones, None where the data has none.
+    `model` is the folder of the finetuned model, None where only embeddings are there. `label` is "precomputed" for
+    what the course ships and "" for the learner's own: show it with every figure.
     """
 
     queries_before: torch.Tensor
@@ -44,6 +44,8 @@ class Finetuned:
     label: str
     unseen_before: torch.Tensor | None = None
     unseen_after: torch.Tensor | None = None
+    natural_before: torch.Tensor | None = None
+    natural_after: torch.Tensor | None = None
 
     def title(self, text: str) -> str:
         """`text` with the label behind it, for the title of a plot."""
@@ -56,8 +58,8 @@ def save_embeddings(
     """Write the file that `finetuned` reads, in float16, whole or not at all.
 
     vectors: queries_before and queries_after (q, d), pages_before and pages_after (n, d) and, where the pages are
-    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings. Raises CourseError where
-    some of them are not finite.
+    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings, and natural_before and
+    natural_after (m, d), of those in natural ones. Raises CourseError where some of them are not finite.
     """
     if not all(torch.isfinite(rows).all() for rows in vectors.values()):
         raise CourseError("These embeddings are not finite: look at the loss, and lower the learning rate.")

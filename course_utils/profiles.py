@@ -78,7 +78,7 @@ TINY = Profile(
     word_rates={r"embed_tokens": 2e-3},
     frozen=r"\bvisual\.",
     dimensions=(192, 128, 64, 32, 16),
-    evaluations=2,
+    evaluations=4,
 )
 FULL = Profile(
     name="full",

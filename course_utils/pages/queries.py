@@ -4,7 +4,7 @@ import random
 
 from course_utils.pages.facts import Page, read_json, wordings
 
-# Ways to ask, by kind of query: pretraining's (general), the course's own, unseen and natural ones; no template is in two.
+# Ways to ask, by kind of query: pretraining's (general), the course's own, unseen, natural; no template is in two.
 _TEMPLATES = read_json("templates.json")
 BY_NAME, BY_ADJECTIVE, BY_CAPITAL = (_TEMPLATES[way] for way in ("by_name", "by_adjective", "by_capital"))
 BY_FORM, RISING, LEADING = (_TEMPLATES[way] for way in ("by_form", "rising", "leading"))
