@@ -55,9 +55,9 @@ def _seal(models: Path) -> None:
 def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     folder = paths.BUILD / "standins"
     if EMBEDDER in wanted or VLM in wanted:
-        stages.language(folder, _reading(folder, tell), tell)
+        stages.whole(folder, _reading(folder, tell), tell)
     if RERANKER in wanted:
-        made = folder / "vlm-language"
+        made = folder / "vlm-whole"
         stages.reranker(folder, made if stages.is_done(made) else paths.MODELS / VLM, tell)
     stages.export(folder, paths.MODELS)
     if SIGLIP in wanted:

@@ -188,4 +188,4 @@ def _templates(corpus: GeneralPages, folder: Path, rng: random.Random) -> Iterat
         elif way < 0.2 and country.capital:
             yield rng.choice(BY_CAPITAL["general"]).format(capital=country.capital, phrase=phrase)
         else:
-            yield rng.choice(BY_NAME["general"] + MORE_WAYS).format(phrase=phrase, country=country.name)
+            yield rng.choice([*BY_NAME["general"], *MORE_WAYS]).format(phrase=phrase, country=country.name)

@@ -123,6 +123,10 @@ class LanguageTrainer(Resumable):
         """Let the tower be trained again."""
         self.model.model.visual.requires_grad_(True)
 
+    def size(self, step: int) -> int:
+        """The place in GRIDS of a step's pages."""
+        return SIZES[step % len(SIZES)]
+
     def rate(self, step: int) -> float:
         return self.rising_and_falling(step, begin=self.steps * 2 // 5)
 
@@ -138,7 +142,7 @@ class LanguageTrainer(Resumable):
 
     def losses(self, step: int) -> dict[str, torch.Tensor | float]:
         recipe, corpus, rng = self.recipe, self.corpus, random.Random(f"language-{self.recipe.seed}-{step}")
-        size = SIZES[step % len(SIZES)]
+        size = self.size(step)
         chosen = self.look_alikes[size].draw(recipe.pages, rng)
         tails, describes = None, rng.random() < recipe.described
         if describes:

@@ -1,6 +1,6 @@
-"""What follows reading: whole words, a tower for several sizes, a language model with English, a reranker.
+"""What follows reading: whole words, a tower for several sizes, a language model with English, both together, a reranker.
 
-`python -m course_utils.standins.stages tower|language|reranker` goes on where that stage stopped and leaves
+`python -m course_utils.maintain.standins.stages tower|language|whole|reranker` goes on where that stage stopped and leaves
 its result, in float32, in the folder of the stand-ins under `build`, where the next stage finds it.
 `export` writes the finished ones as checkpoints into `models` there.
 """
@@ -23,11 +23,13 @@ from course_utils.maintain.standins.reranker import RerankerRecipe, RerankerTrai
 from course_utils.maintain.standins.saving import save_embedder, save_reranker, save_vlm
 from course_utils.maintain.standins.tower import Seen, TowerRecipe, TowerTrainer
 from course_utils.maintain.standins.vocabulary import widen
+from course_utils.maintain.standins.whole import WholeTrainer
 
 DRAWINGS = 4  # of each general page, at full size
 TOWER_RECIPE = TowerRecipe(steps=440, learning_rate=8e-4)
 SEEN = (6000, 17976, 9000, 5000)  # drawings at each of tower.GRIDS
 LANGUAGE_RECIPE = LanguageRecipe(steps=2000, learning_rate=8e-4)
+WHOLE_RECIPE = LanguageRecipe(steps=500, learning_rate=4e-4, pages=40, others=8, seed=1)
 RERANKER_RECIPE = RerankerRecipe(steps=600, learning_rate=6e-4)
 TEXTS = {"prose": 40_960, "asked": 16_384, "templates": 24_576, "headings": 8192}
 
@@ -71,7 +73,7 @@ def tower(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Pat
 
 
 def language(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Path:
-    """After `tower`: the language model. Its result is the raw VLM and the embedding model in one."""
+    """After `tower`: the language model."""
     result = folder / "vlm-language"
     if not is_done(result):
         model, processor = load(tower(folder, start, tell))
@@ -82,6 +84,18 @@ def language(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
         tell("pages are seen")
         inputs = model, processor, corpus, seen, english
         trainer = LanguageTrainer(*inputs, LANGUAGE_RECIPE, folder / "language")
+        finish(trainer, model, processor, result, tell)
+    return result
+
+
+def whole(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Path:
+    """After `language`: the tower and the language model. Its result is the raw VLM and the embedding model in one."""
+    result = folder / "vlm-whole"
+    if not is_done(result):
+        model, processor = load(language(folder, start, tell))
+        corpus = general_pages(folder)
+        english = {kind: English(kind, count, corpus, folder) for kind, count in TEXTS.items()}
+        trainer = WholeTrainer(model, processor, corpus, english, WHOLE_RECIPE, folder / "whole")
         finish(trainer, model, processor, result, tell)
     return result
 
@@ -102,8 +116,8 @@ def reranker(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
 
 def export(folder: Path, models: Path) -> None:
     """Write the checkpoints of the stages that are finished into `models`."""
-    if is_done(folder / "vlm-language"):
-        model, processor = load(folder / "vlm-language")
+    if is_done(folder / "vlm-whole"):
+        model, processor = load(folder / "vlm-whole")
         save_vlm(model, processor, models / VLM)
         save_embedder(model, processor, models / EMBEDDER)
     if is_done(folder / "vlm-reranker"):
@@ -119,7 +133,8 @@ def main(stage: str) -> None:
     run, start = {
         "tower": (tower, landed),
         "language": (language, landed),
-        "reranker": (reranker, folder / "vlm-language"),
+        "whole": (whole, landed),
+        "reranker": (reranker, folder / "vlm-whole"),
     }[stage]
     run(folder, start, lambda line: print(line, flush=True))
 
