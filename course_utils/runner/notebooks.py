@@ -59,7 +59,9 @@ def build(source: Path) -> tuple[NotebookNode, NotebookNode]:
             copy = nbformat.from_dict({**cell, "id": f"cell-{number:02d}"})
             for name in SPACING:
                 copy.metadata.pop(name, None)
-            if notebook is learner:
+            if notebook is solution:
+                copy.source = copy.source.replace("](images/", "](../images/")  # it lies one folder deeper
+            else:
                 copy.source = blank_solutions(cell.source, f"{source.name}, cell {number}", cell.cell_type == "code")
             notebook.cells.append(copy)
     nbformat.validate(learner)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
-from course_utils.paths import ROOT
+from course_utils.paths import NOTEBOOKS, ROOT
 from course_utils.profiles import Profile
 from course_utils.runner.failures import classify
 from course_utils.runner.lessons import Lesson, format_minutes
@@ -113,7 +114,8 @@ def _run_lesson(
         record.minutes = round((time.monotonic() - started) / 60, 3)
         write_record(build, record)
     if output.exists():
-        write_html(output)
+        shutil.copytree(NOTEBOOKS / "images", build / "images", dirs_exist_ok=True)
+        write_html(output, lesson.path.parent)
 
 
 def _execute(
@@ -172,16 +174,18 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
     return {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": place}
 
 
-def write_html(notebook: Path) -> None:
-    """Put the executed notebook beside itself as HTML that needs no network."""
+def write_html(notebook: Path, folder: Path) -> None:
+    """Put the executed notebook beside itself as HTML that needs no network; its images are found from `folder`."""
+    import nbformat
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     log = logging.getLogger("course.nbconvert")
     log.setLevel(logging.CRITICAL)
-    exporter = HTMLExporter(raw_template=HTML_TEMPLATE, log=log)
+    exporter = HTMLExporter(raw_template=HTML_TEMPLATE, embed_images=True, log=log)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(enabled=True), enabled=True)  # bars as they ended
-    html, _ = exporter.from_filename(str(notebook))
+    resources = {"metadata": {"name": notebook.stem, "path": str(folder)}}
+    html, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4), resources)
     atomic_write(notebook.with_suffix(".html"), html)
 
 

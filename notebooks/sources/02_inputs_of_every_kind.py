@@ -3,7 +3,7 @@
 #
 # **You will be able to**
 # - give a model the same page as an image, a path, a URL or an array, and prove that it sees the same
-# - put text and image together in a dictionary or a chat message, and embed video frames and sound
+# - put text and image together in a dictionary or a chat message, and embed video frames
 # - recognise the inputs that are refused, and the more dangerous ones that are not
 # - use query and document prompts, and measure what a mismatch costs
 # - measure and draw the gap between texts and pages in one space
@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from datasets import load_dataset
 from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
 from course_utils import evaluation, plots
 from course_utils.checkpoints import checkpoint
@@ -39,7 +38,6 @@ from course_utils.local_server import serving
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
 P = load_profile(PROFILE)
 run = Run("02_inputs_of_every_kind", profile=PROFILE, seed=SEED)
 run.folder.mkdir(parents=True, exist_ok=True)
@@ -47,8 +45,16 @@ run.folder.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## 1. One page, seven ways
 #
-# The model, and the pages of the dev split, each once. `ROWS` takes fewer rows, for a quick look: with very few,
-# the scores below say little.
+# An embedding model turns an input into one vector: a row of numbers. Which inputs does it take, and how do you see
+# that it read them as you meant?
+#
+# ![Text, images, dictionaries, messages and videos each become one chat message. A tokenizer turns words into token
+# ids; the image and video processor turns pixels into patches and tokens. The model reads them as one row and keeps
+# the last token's state: one vector. In the vector space, texts form one cloud and pages another, with the modality
+# gap between them.](images/02_inputs.svg)
+#
+# The next cell loads the model and the pages of the dev split. A **split** is a part of the data kept apart from the
+# others: dev is for trying things out, test for the final score. `ROWS` takes fewer rows, for a quick look.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -57,8 +63,6 @@ model[0].processing_kwargs |= {
     "image": {"size": P.pixels},
     "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames, each within the budget
 }
-
-# %%
 dataset = prepare_dataset(P)
 dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
 dev = build_corpus(dev_data.select(range(min(ROWS or len(dev_data), len(dev_data)))))
@@ -68,9 +72,9 @@ page
 
 
 # %%
-def embed(value, by=model):
+def embed(value):
     """One input of any kind to its vector: one row of numbers, all finite, together of length one."""
-    vector = by.encode([value], convert_to_tensor=True)[0].float().cpu()
+    vector = model.encode([value], convert_to_tensor=True)[0].float().cpu()
     assert vector.ndim == 1 and torch.isfinite(vector).all() and abs(vector.norm() - 1) < 1e-2
     return vector
 
@@ -85,13 +89,12 @@ def apart(one, other):
 
 
 # %% [markdown]
-# The library inspects each string to decide what it is: an existing file with the ending of an image is an image, so
-# is a URL with such an ending, and everything else is text. Arrays with three axes are images, with channels first or
-# last.
+# [`encode`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) takes a list of inputs; `embed`,
+# above, gives it one. The library inspects each string: an existing file, or a URL, with the ending of an image is an
+# image. Every other string here is text. An array with three axes is an image, with its channels first or last.
 #
-# `serving` puts one folder on this machine's own address, 127.0.0.1, so that there is a URL without a network.
-# Predict: which of these will differ from the PIL image? `embed`, above, wraps the list that `encode` takes, and
-# looks at the vector.
+# `serving` gives the folder a URL on this machine. **Predict:** which of these forms give another vector than the PIL
+# image?
 
 # %%
 path = run.folder / "page.png"
@@ -109,47 +112,63 @@ with serving(run.folder) as address:
         "dictionary": {"image": page},
     }
     vectors = {form: embed(value) for form, value in same_page.items()}
-
-# %%
 original = vectors["pil-image"]
-for form, vector in vectors.items():
-    run.record(f"difference/{form}", apart(vector, original))
-    print(f"{form:>22}: shape {tuple(vector.shape)}, differs by at most {apart(vector, original):.1e}")
-    assert apart(vector, original) <= 1e-3, f"the page as {form} is not the same page"
+differences = {form: apart(vector, original) for form, vector in vectors.items()}
+for form, difference in differences.items():
+    run.record(f"difference/{form}", difference)
+    print(f"{form:>22}: shape {tuple(vectors[form].shape)}, differs by at most {difference:.1e}")
+    assert difference <= 1e-3, f"the page as {form} is not the same page"
+most = max(differences.values())
+print(f"\nYou saw {len(vectors)} forms that differ by at most {most:.1e}: all are the same page.")
 
 # %% [markdown]
-# They agree. Paths and URLs are opened when they are needed, so a list of a million paths costs little memory; arrays
-# and PIL images are all in memory at once.
+# So choose the form by memory: a list of a million paths costs little, while arrays and PIL images are all in memory
+# at once.
 #
-# ### What goes wrong without a word
+# ## 2. Mistakes without an error
 #
-# The inputs below are all accepted. Predict which of them is still the page.
+# The library accepts all of these inputs. The cell also counts the **image tokens**: how much of the input the model
+# reads as a picture. **Predict:** which of them are still the page?
+
 
 # %%
+def image_tokens(value):
+    """How many tokens of a picture the model reads in this input."""
+    grid = model.preprocess([value]).get("image_grid_thw")
+    return 0 if grid is None else int(grid.prod(dim=1).sum()) // 4  # patches of 16x16, four to a token
+
+
 silent = {
+    "the-page": page,
     "floats-from-0-to-1": torch.from_numpy(channels_first).float() / 255,
     "floats-from-0-to-255": pixels.astype(np.float32),
     "blue-first": pixels[:, :, ::-1].copy(),  # as OpenCV gives
     "a-path-with-a-typo": path.name.replace("page", "pgae"),
 }
+likeness = {form: cosine(embed(value), original) for form, value in silent.items()}
 for form, value in silent.items():
-    vector = embed(value)
-    run.record(f"cosine/{form}", cosine(vector, original))
-    moved = f"differs by at most {apart(vector, original):.1e}"
-    print(f"{form:>22}: cosine with the page {cosine(vector, original):.3f}, {moved}")
+    run.record(f"cosine/{form}", likeness[form])
+    run.record(f"image-tokens/{form}", image_tokens(value))
+    print(f"{form:>22}: cosine with the page {likeness[form]:.3f}, image tokens {image_tokens(value)}")
+lost = [form for form, found in likeness.items() if found < 0.9]
+print(f"\nYou saw these fall below a cosine of 0.9, so they are no longer the page: {', '.join(lost)}.")
 
 # %% [markdown]
-# - The processor divides pixels by 255. Floats from 0 to 1 are divided again: a nearly black page.
-# - Floats from 0 to 255 are nearly the page: resizing them gives slightly other pixels. In `uint8` they are the page.
-# - OpenCV's arrays have blue first. Our model reads letters and hardly notices; do not count on that with photographs.
-# - A path that does not exist is a *text*, and texts are welcome. Check your paths before you embed a million of them.
+# - The processor divides pixels by 255. Floats from 0 to 1 are divided a second time: a nearly black page.
+# - Floats from 0 to 255 are nearly the page: resizing them gives slightly other pixels.
+# - OpenCV's arrays have blue first. How much a model notices depends on the picture.
+# - A path that does not exist is a *text*, so it has no image tokens. Check your paths first.
 
 # %% [markdown]
 # ### Exercise 1: an array that is safe
 # Write `as_pixels(array)`: it takes an image array with channels last, in floats from 0 to 1 or in whole numbers from 0
 # to 255, and returns it in `uint8`.
 #
-# *Hint: `np.issubdtype(array.dtype, np.floating)` tells floats; round before you cut to whole numbers.*
+# <details><summary>Hint</summary>
+#
+# `np.issubdtype(array.dtype, np.floating)` tells floats. Round before you cut to whole numbers.
+#
+# </details>
 
 
 # %%
@@ -167,7 +186,7 @@ check(
     "an array that is safe",
     as_pixels,
     [
-        (lambda f: f(pixels) is not None, "give back an array: put your answer in place of `...`"),
+        (lambda f: f(pixels) is not None, "not done yet: return an array, in place of `...`"),
         (lambda f: f(pixels / 255).dtype == f(ones).dtype == np.uint8, "return an array of uint8"),
         (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
         (lambda f: close(f(ones), ones), "decide by the dtype, not by the values"),
@@ -176,10 +195,10 @@ check(
 )
 
 # %% [markdown]
-# ## 2. Text and image together
+# ## 3. Text and image together
 #
-# A **dictionary** names its parts. A **chat message** says who speaks, and what, in order. Inside, the library makes
-# a message of every input of this model anyway: that is how a vision-language model was taught.
+# A **dictionary** names its parts. A **chat message** says who speaks, and what, in order. **Predict:** which of
+# the inputs in `mixed` are the same to the model?
 
 # %%
 title = "Exports, in billions of dollars"
@@ -191,47 +210,39 @@ mixed = {
     "dictionary, text and page": {"text": title, "image": page},
     "message, page and text": [{"role": "user", "content": [image_part, text_part]}],
     "message, text and page": [{"role": "user", "content": [text_part, image_part]}],
-    "text alone": title,
 }
 found = {form: embed(value) for form, value in mixed.items()}
-for form, vector in found.items():
-    print(f"{form:>27}: cosine with the page {cosine(vector, original):.3f}")
-
-# %% [markdown]
-# Which of these are the same input? Three pairs should be, and the order of the parts should count:
-
-# %%
 page_first, text_first = found["dictionary, page and text"], found["dictionary, text and page"]
 same = {
     "message": apart(found["message, the page"], original),
     "dictionary-page-and-text": apart(page_first, found["message, page and text"]),
     "dictionary-text-and-page": apart(text_first, found["message, text and page"]),
 }
-for what, difference in same.items():
+for what, difference in (same | {"order-of-parts": apart(page_first, text_first)}).items():
     run.record(f"difference/{what}", difference)
-    assert difference <= 1e-3
-run.record("difference/order-of-parts", apart(page_first, text_first))
-print(f"the same dictionary in the other order differs by up to {apart(page_first, text_first):.2f}")
+    assert (difference <= 1e-3) == (what in same)
+print(f"You saw three pairs that differ by at most {max(same.values()):.1e}: they are the same inputs.")
+print(f"The other order of the parts differs by up to {apart(page_first, text_first):.2f}: another input.")
+
+# %% [markdown]
+# A dictionary is the same input as the message with its parts, because the library writes every input of this model
+# as a message. Keep all your inputs in one order, the one that the model was trained with.
+#
+# **Predict:** how many vectors does each of the next two lines give?
 
 # %%
-read = model.preprocess([mixed["dictionary, text and page"]])["input_ids"][0]
-print("what the model reads of the dictionary:", model[0].processor.tokenizer.decode(read[:12]), "…")
-print("[message, message] gives", model.encode([message, message]).shape)
+tokens = image_tokens([message, message])
+run.record("image-tokens/two-messages", tokens)
+print("[message, message] gives", model.encode([message, message]).shape, "with", tokens, "image tokens")
 print("[[message], [message]] gives", model.encode([[message], [message]]).shape)
 
 # %% [markdown]
-# The page as a message is the page. With a text beside it, the vector moves, and the order of the parts counts, since
-# the last token looks back at both. A dictionary keeps the order in which you wrote it, as a message does: write all
-# of yours in one order, the one that the model was trained with.
+# **Watch out:** a *list* of messages is one conversation: one vector for two pages. To embed many messages, give a list
+# of lists.
 #
-# The last line shows a trap: a *list* of messages is one conversation, so one vector. To embed many, give a list of
-# lists.
-#
-# ## 3. Video and sound
-#
-# A video is frames: an array with four axes. Here are four pages turned one after another, with their times, and then
-# the bare array. Without times the library warns, as you will see, and takes 24 frames a second. Will that change the
-# vector?
+# A **video** is an array with four axes: frames, height, width, channels. The cell embeds pages as frames with their
+# times, and then the bare array, for which the library assumes 24 frames a second and warns. **Predict:** do the times
+# change the vector?
 
 # %%
 turned = np.stack([np.array(dev.image(p).convert("RGB").resize((448, 576))) for p in page_ids[:4]])
@@ -240,61 +251,19 @@ clip = {"video": {"array": turned, "video_metadata": times}}
 video, bare = embed(clip), embed(turned)
 grid = model.preprocess([clip])["video_grid_thw"]
 run.record("video/tokens", int(grid.prod()) // 4)
+run.record("difference/video-without-times", apart(bare, video))
 print("frames:", turned.shape, "| grid of patches (time, height, width):", grid.tolist())
-print(f"the bare array differs by at most {apart(bare, video):.1e}")
-cosines = [round(cosine(video, embed(dev.image(p))), 2) for p in page_ids[:5]]
-print("cosines with its pages, and with another page:", cosines)
+print(f"You saw the bare array differ by up to {apart(bare, video):.1e}: the times are part of the input.")
 
 # %% [markdown]
-# Two frames make one step in time, so four frames have two. Each step has its time written before it, so the times
-# are part of the input, and the bare array, with other times, gives another vector. Our small model has never seen a
-# video: do not read much into the cosines. The published one was trained on some.
+# Two frames make one step in time, and the time of each step is written before it.
 #
-# And sound? A processor needs a feature extractor for it. Look at what ours has, and at what `supports("audio")`
-# says. Models of the **CLAP** class have one, beside a tokenizer. The one below is made on the spot, with random
-# weights: it hears nothing, but a clip takes the very path that it takes in a trained one.
-
-# %%
-PARTS = ("tokenizer", "image_processor", "video_processor", "feature_extractor")
-
-
-def parts(model):
-    return [part for part in PARTS if hasattr(model[0].processor, part)]
-
-
-print("ours has", parts(model), "| audio:", model.supports("audio"))
-assert not model.supports("audio")
-
-# %%
-torch.manual_seed(SEED)
-small_text = {"vocab_size": 20_000, "hidden_size": 32, "intermediate_size": 64}
-small_text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
-small_audio = {"hidden_size": 128, "patch_embeds_hidden_size": 16}
-small_audio |= {"depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
-clap = ClapModel(ClapConfig(text_config=small_text, audio_config=small_audio, projection_dim=32))
-tokenizer = AutoTokenizer.from_pretrained(checkpoint(P.embedder))
-extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
-clap.save_pretrained(run.folder / "clap")
-ClapProcessor(extractor, tokenizer).save_pretrained(run.folder / "clap")
-listener = SentenceTransformer(str(run.folder / "clap"), device="cpu")
-print("CLAP has", parts(listener), "|", listener.modalities)
-
-# %%
-seconds = np.arange(48_000) / 48_000
-waves = [np.sin(2 * np.pi * hertz * seconds).astype(np.float32) for hertz in (220, 440)]
-tones = [{"audio": {"array": wave, "sampling_rate": 48_000}} for wave in waves]
-low, high = (embed(tone, by=listener) for tone in tones)
-print(f"a tone: shape {tuple(low.shape)}; another tone differs by up to {apart(low, high):.2f}")
-run.record("audio/dimensions", len(low))
-run.record("audio/two-tones", apart(low, high))
-
-# %% [markdown]
-# One axis is sound, three are an image, four a video. A sound comes with its **sampling rate**: the same numbers at
-# another rate are another sound, so a rate that the model was not made for is refused, below.
+# An array with one axis is **sound**. Our model refuses it. Models for sound, such as
+# [CLAP](https://huggingface.co/docs/transformers/model_doc/clap), take it together with its sampling rate.
 #
-# ## 4. What is refused
+# ## 4. Inputs that are refused
 #
-# An error that says what to do is worth more than a vector of nonsense. These are caught and printed.
+# An error is better than a meaningless vector. The cell prints the errors.
 
 # %%
 refused = {
@@ -302,29 +271,68 @@ refused = {
     "bytes-of-a-file": path.read_bytes(),
     "a-pathlib-path": path,
     "a-raw-row-of-datasets": {"bytes": path.read_bytes(), "path": None},
-    "sound": tones[0],
+    "sound": {"audio": {"array": np.zeros(48_000, np.float32), "sampling_rate": 48_000}},
     "a-number": 3,
-    "sound-at-another-rate": {"audio": {"array": waves[0], "sampling_rate": 16_000}},
 }
 for what, value in refused.items():
     try:
-        (listener if what == "sound-at-another-rate" else model).encode([value])
+        model.encode([value])
         print(f"{what}: accepted")
     except ValueError as error:
         print(f"{what}: {str(error)[:150]}\n")
         run.record(f"refused/{what}", 1)
+print("An array with fewer than three axes counts as sound: give a grey page as image.convert('RGB').")
 
 # %% [markdown]
-# Read the first again: an array with fewer than three axes counts as sound. Give a grey page as `image.convert("RGB")`.
+# ### Exercise 2: find the mistake
+# Four colleagues each embedded two pages, and each made one mistake. They saw:
 #
+# | | result | image tokens | cosine with the right vector |
+# | --- | --- | --- | --- |
+# | A | a vector for each page | as many as the page has | far below 1 |
+# | B | an error about sound | – | – |
+# | C | a vector for each page | none | far below 1 |
+# | D | one vector for two pages | as many as both pages have | – |
+#
+# Name each mistake: `"typo"` (in the paths), `"floats"` (from 0 to 1), `"grey"` (arrays with two axes) or
+# `"conversation"` (a flat list of messages).
+#
+# <details><summary>Hint</summary>
+#
+# Begin with the image tokens: which mistake gives the model no picture at all?
+#
+# </details>
+
+# %%
+# <solution> stub: mistakes = {"A": ..., "B": ..., "C": ..., "D": ...}
+mistakes = {"A": "floats", "B": "grey", "C": "typo", "D": "conversation"}
+# </solution>
+known = {"floats", "grey", "typo", "conversation"}
+check(
+    "find the mistake",
+    mistakes,
+    [
+        (lambda a: set(a) == set("ABCD") and set(a.values()) == known, "use each of the four names once"),
+        (lambda a: a["C"] == "typo", "C: which input does the library take for a text?"),
+        (lambda a: a["A"] == "floats", "A: the model read a whole picture, but not the right one"),
+        (lambda a: a["D"] == "conversation", "D: two pages were read together"),
+        (lambda a: a["B"] == "grey", "B: the number of axes says what an array is"),
+    ],
+)
+
+# %% [markdown]
 # ## 5. Queries, documents and prompts
 #
 # A **prompt** is a sentence put before every input of a kind, such as "Find the page that answers this question".
-# Many models are trained with one for queries and none, or another, for documents. `encode_query` and
-# `encode_document` pick it from `model.prompts`; plain `encode` picks none. For a vision-language model the prompt
-# becomes the system message.
+# Many models are trained with one for queries, and with none or another for documents.
+# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and `encode_document` take
+# it from `model.prompts`. For a vision-language model it becomes the system message. Our model was trained without:
+# its prompts are empty. The first cell shows where a prompt goes; the next two measure what an unknown one costs.
 #
-# Our model was trained without: its prompts are empty. First see where a prompt goes.
+# - **NDCG@10** is a score for rankings: 1 if the right page comes first, less the lower it stands, 0 below place ten.
+# - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
+#
+# **Predict:** does the prompt cost nothing, a tenth, or a half?
 
 # %%
 print("prompts of this model:", model.prompts)
@@ -333,9 +341,6 @@ with_prompt = model.preprocess([question], prompt="Find the page.")["input_ids"]
 print("with a prompt it reads:", model[0].processor.tokenizer.decode(with_prompt))
 as_query = model.encode_query(question, prompt="Find the page.", convert_to_tensor=True).float().cpu()
 print(f"the query moves by up to {apart(as_query, embed(question)):.2f}")
-
-# %% [markdown]
-# What does a prompt that it never saw cost in NDCG@10? Predict: nothing, or a tenth, or a half?
 
 # %%
 options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
@@ -363,29 +368,38 @@ for name, values in scores.items():
 for name in prompts:
     cost = evaluation.paired_bootstrap(scores[name], scores["none"], SEED)
     run.record(f"ndcg@10/cost-of-prompt/{name}", cost)
-    print(f"{name:>6} prompt costs {cost}")
+    verdict = "cannot tell" if cost.low <= 0 <= cost.high else "can tell"
+    print(f"You saw the {name} prompt cost {cost}: these queries {verdict} that from no cost.")
 
 # %% [markdown]
-# The interval of the cost is paired: the same queries with and without. If zero lies inside it, these queries cannot
-# tell the cost from none. Two prompts on one small model are no law, but the rule costs nothing: **search with the
-# prompts that a model was trained with**. Look at `model.prompts` when you load a model, and save them with yours.
+# A cost compares the same queries with and without the prompt. If zero lies inside its interval, these queries cannot
+# tell it from none; that does not show that there is none. Two prompts and one small model are little evidence, but
+# the rule is cheap: **search with the prompts that a model was trained with**. They stand in `model.prompts`.
 #
 # ## 6. The modality gap
 #
-# `similarity` compares all of one list with all of another, by cosine. One space for texts and pages does not mean
-# that they mix in it. Draw both: across, the line from one **centroid** (the mean of a cloud) to the other; up, the
-# widest direction at right angles to it. Predict: one cloud, or two?
+# Texts and pages share one space, but need not mix in it.
+# [`similarity`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) compares every vector of one
+# list with every vector of another. **Predict:** is a page nearer to other pages, or to queries about something else?
+#
+# Then we draw both clouds. The horizontal axis joins their **centroids**: the mean vectors, drawn as large marks.
 
 # %%
 queries = torch.nn.functional.normalize(query_vectors["none"].float().cpu(), dim=-1)
 pages = torch.nn.functional.normalize(page_vectors.float().cpu(), dim=-1)
 cosines = model.similarity(queries, pages)
 own = torch.tensor([[page in dev.relevant[query] for page in page_ids] for query in query_ids])
-print(f"mean cosine of a query with its page {cosines[own].mean():.3f}")
-print(f"mean cosine of a query with another page {cosines[~own].mean():.3f}")
-for kind, cloud in {"queries": queries, "pages": pages}.items():
-    others = ~torch.eye(len(cloud), dtype=torch.bool)  # a vector's cosine with itself is always 1
-    print(f"mean cosine of two different {kind} {model.similarity(cloud, cloud)[others].mean():.3f}")
+pairs = ~torch.eye(len(pages), dtype=torch.bool)  # a page's cosine with itself is always 1
+means = {
+    "query-and-its-page": cosines[own].mean().item(),
+    "query-and-another-page": cosines[~own].mean().item(),
+    "two-pages": model.similarity(pages, pages)[pairs].mean().item(),
+}
+for what, mean in means.items():
+    run.record(f"cosine/{what}", mean)
+    print(f"mean cosine, {what}: {mean:.3f}")
+to_pages = means["two-pages"] > means["query-and-another-page"]
+print("You saw that a page is nearer, on average, to", "other pages." if to_pages else "such queries.")
 
 # %%
 figure = plots.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
@@ -395,40 +409,10 @@ run.figure(
 figure
 
 # %% [markdown]
-# ### Exercise 2: measure the gap
-# The usual measure is the distance between the two centroids: the mean vector of the queries and that of the pages,
-# both of unit vectors ([Liang et al. 2022, Mind the gap](https://arxiv.org/abs/2203.02053)). Write `gap(a, b)`.
-#
-# *Hint: `mean(dim=0)`, then the length of the difference, `torch.linalg.norm`.*
-
-
-# %%
-def gap(a: torch.Tensor, b: torch.Tensor) -> float:
-    # <solution>
-    return float(torch.linalg.norm(a.mean(dim=0) - b.mean(dim=0)))
-    # </solution>
-
-
-corner = torch.eye(
-    3
-)  # two unit vectors make a cloud with the centroid (½, ½, 0), one makes a cloud at (0, 0, 1)
-root = "the length of the difference between the centroids: the root of the sum of its squares"
-check(
-    "the gap",
-    gap,
-    [
-        (lambda f: f(pages, pages) is not None, "give back a number: put your answer in place of `...`"),
-        (lambda f: np.ndim(f(pages, pages)) == 0, "give one number, not a vector"),
-        (lambda f: close(f(pages, pages), 0), "a cloud has no gap to itself"),
-        (lambda f: not close(f(corner[:2], corner[2:]), 0), "average over the vectors, not their dimensions"),
-        (lambda f: close(f(corner[:2], corner[2:]), 1.5**0.5), root),
-    ],
-)
-
-# %% [markdown]
-# A distance alone says little: two random handfuls of *one* cloud also have two centroids, and few vectors in many
-# dimensions put them far apart. So shuffle which vector is called a query, many times, and measure again. Predict:
-# how much is left?
+# The drawing proves nothing, because its horizontal axis was chosen to part the clouds. The usual measure is the
+# distance between the centroids ([Liang et al. 2022](https://arxiv.org/abs/2203.02053)). But two random parts of *one*
+# cloud also have centroids that differ. So the cell also shuffles which vector is called a query, a thousand times.
+# **Predict:** is the real distance larger than the shuffled ones?
 
 
 # %%
@@ -441,21 +425,20 @@ everything = torch.cat([queries, pages])
 draws = torch.Generator().manual_seed(SEED)
 by_chance = []
 for _ in range(1000):
-    order = torch.randperm(len(everything), generator=draws)
-    by_chance.append(between(everything[order[: len(queries)]], everything[order[len(queries) :]]))
+    mixed_up = everything[torch.randperm(len(everything), generator=draws)]
+    by_chance.append(between(mixed_up[: len(queries)], mixed_up[len(queries) :]))
 low, high = np.percentile(by_chance, [2.5, 97.5])
 distance = between(queries, pages)
 shuffled = evaluation.Interval(float(np.mean(by_chance)), low, high, len(by_chance))
 run.record("gap/distance", distance)
 run.record("gap/distance/shuffled", shuffled)
 print(f"distance of the centroids {distance:.3f}; shuffled, mean and 95% of the draws: {shuffled}")
+answer = "above that: there is a gap" if distance > high else "not above that: it cannot be told from none"
+print(f"You saw a distance {answer}.")
 
 # %% [markdown]
-# Above that interval there is a gap; within it, these vectors cannot tell a gap from none. How large it is shows in
-# how far it lies above. The drawing flatters a gap for the same reason: its line across was chosen to part the two.
-#
-# Is the gap a fault? Close it, and see: subtract from each kind its own centroid, and the distance must all but
-# vanish. Predict what that does to the score.
+# Is the gap a fault? We close it: subtract from each kind its own centroid, and scale each vector to length one again.
+# **Predict:** does NDCG@10 rise, fall or stay?
 
 
 # %%
@@ -468,20 +451,115 @@ scores["centred"] = scored(centred(queries), centred(pages))
 change = evaluation.paired_bootstrap(scores["none"], scores["centred"], SEED)
 run.record("gap/distance/centred", closed)
 run.record("ndcg@10/gain-of-centring", change)
-run.record("queries", len(query_ids))
-run.save()
 print(f"distance of the centroids {distance:.3f}, centred {closed:.3f}; NDCG@10 changes by {change}")
+verdict = "cannot tell" if change.low <= 0 <= change.high else "can tell"
+print(f"You saw the gap close. These queries {verdict} the change from none.")
 
 # %% [markdown]
-# Ranking asks only which page is *nearest* to one query. Moving all pages by one step adds the same amount to all of
-# a query's dot products, so little of the order can change. A threshold is another matter: where there is a gap, a
-# cosine of query and page and one of page and page are not on one scale.
+# ### Exercise 3: which step can change a ranking?
+# That cell took the steps below. A ranking orders the pages by their dot products with *one* query. For each step alone,
+# give `True` if every ranking must stay, whatever the vectors are, and `False` if one can change. Say why before you
+# run the cell.
+#
+# - `"pages-moved"`: subtract one vector `c` from all pages
+# - `"queries-moved"`: subtract one vector `c` from all queries
+# - `"pages-rescaled"`: after the first step, divide each page by its own length
+#
+# <details><summary>Hint</summary>
+#
+# Write the new dot product, `q · (p - c)` or `(q - c) · p`, as a difference of two. Is the part that is subtracted the
+# same for all pages?
+#
+# </details>
+
+# %%
+# <solution> stub: keeps_order = {"pages-moved": ..., "queries-moved": ..., "pages-rescaled": ...}
+keeps_order = {"pages-moved": True, "queries-moved": False, "pages-rescaled": False}
+# </solution>
+check(
+    "which step can change a ranking",
+    keeps_order,
+    [
+        (lambda a: all(isinstance(value, bool) for value in a.values()), "give True or False for each step"),
+        (lambda a: a["pages-moved"], "pages moved: does q · c depend on the page?"),
+        (lambda a: not a["queries-moved"], "queries moved: does c · p depend on the page?"),
+        (lambda a: not a["pages-rescaled"], "pages rescaled: is every page divided by the same number?"),
+    ],
+)
+
+
+# %%
+def order(queries, pages):
+    return (queries @ pages.T).argsort(dim=1, descending=True, stable=True)
+
+
+q, p = queries.double(), pages.double()
+steps = {
+    "pages-moved": order(q, p - p.mean(dim=0)),
+    "queries-moved": order(q - q.mean(dim=0), p),
+    "pages-rescaled": order(q, centred(p)),
+}
+for step, after in steps.items():
+    share = (after != order(q, p)).any(dim=1).double().mean().item()
+    run.record(f"order-changed/{step}", share)
+    print(f"{step:>15}: the order of the pages changes for {share:.0%} of the queries")
+run.record("queries", len(query_ids))
+run.save()
+
+# %% [markdown]
+# You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for all
+# pages. Moving the queries subtracts `c · p`, which differs from page to page. Rescaling divides each page by a number
+# of its own. So a gap alone is no fault in a ranking. For a threshold it matters: cosines of query and page and
+# cosines of two pages are then not on one scale.
+
+# %% [markdown]
+# ## Three questions
+# Answer from memory, then unfold.
+#
+# **1.** You embed a million paths as strings, and one of them has a typo. What happens?
+#
+# - a) `encode` stops with an error
+# - b) you get a vector of the path's own letters
+# - c) you get a vector of zeros
+#
+# <details><summary>Answer</summary>
+#
+# **b.** A string that is no existing file is a text. Not a: the library cannot know that you meant a file. Not c: a
+# text has a vector of length one.
+#
+# </details>
+#
+# **2.** A model was trained with a prompt for queries and none for documents. How do you search with it?
+#
+# - a) `encode_query` for queries and `encode_document` for pages
+# - b) `encode` for both, without a prompt
+# - c) the query prompt for both
+#
+# <details><summary>Answer</summary>
+#
+# **a.** Each call takes the prompt of its kind. Not b: the queries would lack their prompt. Not c: the pages had none
+# in training.
+#
+# </details>
+#
+# **3.** All your pages lie far from all your queries. What follows?
+#
+# - a) the rankings must be bad
+# - b) nothing yet about the rankings, but each pair of kinds needs its own cosine threshold
+# - c) the library took the pages for texts
+#
+# <details><summary>Answer</summary>
+#
+# **b.** A step that all pages share changes no order. Not a: a ranking compares pages with each other. Not c: correct
+# inputs can have a gap too; count the image tokens to see what was read.
+#
+# </details>
 
 # %% [markdown]
 # ## You have
-# - given one page in seven forms and seen the same vector, and met four inputs that go wrong without a word
-# - put text and image together, and embedded frames and tones
-# - read what the library refuses, and why
+# - given one page in seven forms and seen the same vector
+# - put text and image together, and embedded frames with their times
+# - met inputs that are refused or go wrong without an error, and found four mistakes from their traces
 # - measured what an unknown prompt costs
 # - drawn the modality gap, measured it against chance, and closed it
 #

@@ -2,11 +2,11 @@
 # # 03 · Visual document data
 #
 # **You will be able to**
-# - lay out a data set so that the loss reads it as you mean it, and recognise when it does not
-# - store page images so that training does not wait for them
+# - order the columns of a data set so that the loss reads them as you mean
 # - follow one row through the collator to tensors, and name each shape
-# - find pages that are there twice, and pages that leaked from test to train
-# - mine hard negatives, throw out the false ones, and measure whether the work was worth it
+# - store page images at the size that the model reads
+# - find pages that are there twice, and pages of dev that are in training
+# - mine hard negatives, remove the false ones, and measure what mining gains
 #
 # **Time** tiny 2 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
@@ -26,6 +26,7 @@ quiet()  # drops library messages that ask nothing of you
 
 import re
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +34,6 @@ import torch
 from datasets import Dataset, Image, disable_caching, disable_progress_bars, load_dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers import SentenceTransformerTrainingArguments
-from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import mine_hard_negatives
 
@@ -55,10 +55,11 @@ disable_progress_bars()  # those of data sets
 disable_caching()  # so that a second run measures the same work as the first
 
 # %% [markdown]
-# ## 1. The schema
+# ## 1. The columns
 #
-# The published data set and ours have the same columns: a **query** (the anchor), the **image** of a page that
-# answers it (the positive), and four **hard negatives**: pages that look alike and do not answer.
+# The published data set and ours have the same columns: a **query**, the **image** of a page that answers it, and
+# four **hard negatives**, pages that look alike and do not answer. The data comes in **splits** that must share no
+# page: **train** for learning and **dev** for decisions. Lesson 04 uses the third, **test**.
 
 # %%
 dataset = prepare_dataset(P)
@@ -66,22 +67,22 @@ train_data = load_dataset(dataset, "train", split=P.train_split)
 dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
 rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 256, len(train_data))))
 print(rows)
-
-# %%
-columns = [name for name in rows.column_names if name != "query"]
 row = rows[0]
+columns = [name for name in rows.column_names if name != "query"]
 plots.pages_row([row[name] for name in columns], columns, title=row["query"])
 
 # %% [markdown]
-# Two of the negatives share the country with the positive, two the topic: to tell them apart, a model has to read both.
-#
 # ## 2. The column rule
 #
-# The **loss** scores how well each query (the **anchor**) finds its own page (the **positive**) among all pages of
-# the batch. How does it know which column is what? Not by name. **The first column is the anchor, the second the
-# positive, all others are negatives**, in the order in which they stand. Only four names mean something: `label`,
-# `labels`, `score` and `scores` are taken out as labels. We break the rule in four ways. Predict for each: an error,
-# a warning, or silence?
+# The [loss](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) scores how well each query finds its own page among all pages of the batch. It does not read the names of
+# the columns. It reads their order: **the first column is the anchor, the second the positive, all others are
+# negatives**. Only `label`, `labels`, `score` and `scores` have a meaning: such a column is taken out as labels.
+#
+# ![query, image, negative_0 go through the collator to anchor, positive, negative](images/03_columns.svg)
+#
+# The collator turns each column into a dictionary of tensors. The next cells build what the
+# [trainer](https://sbert.net/docs/sentence_transformer/training_overview.html) gives to the loss, for one good
+# data set and four broken ones. Predict for each broken one: an error, a warning, or neither?
 
 
 # %%
@@ -132,52 +133,146 @@ for what, data in broken.items():
         print(f"{what}: ValueError: {str(error)[:120]}")
 
 # %% [markdown]
-# - **Order**: it trains. Pages now act as queries, and queries as documents, with hard negatives among them. Only a
-#   warning tells.
-# - **A stray column** is embedded as one more negative: here the word "Chad", four times, at the cost of a forward
-#   pass. The loss hardly shows it.
-# - **`label`** is taken out, and this loss ignores it. A column of *pages* by that name would be lost as silently.
-# - **Undecoded images** are the one case that stops. Errors are the kind ones.
+# You saw one error and one warning; the other two pass without a word.
 #
-# So select the columns that you mean, in the order that you mean, just before training.
+# - **Image before query**: pages now act as queries. The warning comes only because the name `query` is known.
+# - **A stray column** is embedded as one more negative, here the word "Chad". It costs a forward pass.
+# - **`label`** is taken out, and this loss ignores it. A column of pages with that name would be lost in the same way.
+# - **Undecoded images** raise an error.
+#
+# So select the columns by name, in the right order, just before training.
 
 # %% [markdown]
-# ### Exercise 1: the columns of a loss
-# Write `for_loss(rows, negatives)`: the rows with the anchor, the positive and the first `negatives` hard negatives,
-# in order, whatever else the data set has.
+# ### Exercise 1: break it without a warning
+# Choose three of the row's columns in an order that trains the model on a **wrong** page as the answer, with no error
+# and no warning. Then say why the library cannot see it:
 #
-# *Hint: `rows.select_columns([...])` keeps columns in the order of the list.*
-
+# - `"a"`: it looks at a few known names only, and none of them is out of place
+# - `"b"`: it compares the page with the query, and the two look alike
+# - `"c"`: the loss is low, so no warning is due
+#
+# <details><summary>Hint</summary>
+#
+# The anchor has to stay a query. Which column decides what is pulled towards it?
+#
+# </details>
 
 # %%
-def for_loss(rows, negatives: int):
-    # <solution>
-    return rows.select_columns(["query", "image", *(f"negative_{k}" for k in range(negatives))])
-    # </solution>
+# <solution> stub: three_columns, reason = ..., ...
+three_columns, reason = ["query", "negative_0", "image"], "a"
+# </solution>
 
-
-messy = rows.select(range(2)).select_columns(["negative_1", "image", "negative_0", "query"])
-messy = messy.add_column("page", [1, 2])
-two = ["query", "image", "negative_0", "negative_1"]
-by_number = "then negative_0, negative_1 and so on, by number and not as they stand, and nothing else"
+few = rows.select(range(8))
 check(
-    "the columns of a loss",
-    [for_loss(messy, 2), for_loss(messy, 0)],
+    "break it without a warning",
+    [three_columns, reason],
     [
-        (lambda a: all(isinstance(x, Dataset) for x in a), "return a data set"),
-        (lambda a: a[0].column_names[:2] == two[:2], "first the anchor, then the positive"),
-        (lambda a: a[0].column_names == two, by_number),
-        (lambda a: a[1].column_names == two[:2], "with no negatives, two columns are left"),
+        (lambda a: len(a[0]) == len({*a[0]} & {*rows.column_names}) == 3, "choose three different columns"),
+        (lambda a: a[0][0] == "query", "the anchor is no query: the library would warn"),
+        (lambda a: a[0][1] != "image", "the second column still answers the query"),
+        (lambda a: "image" in a[0], "make it worse: the right page has to become a negative"),
+        (lambda a: len(first_batch(few.select_columns(a[0]))[0]) == 3, "three must reach the loss"),
+        (lambda a: a[1] == "a", "the library never compares contents, and it warns before there is a loss"),
     ],
 )
 
 # %% [markdown]
-# ## 3. Images as objects, paths, or `Image()`
+# ## 3. One row, all the way
 #
-# A page can stand in a column as an open image, as the path of a file, or as `Image()`, a promise: the file stays
-# where it is, and is opened when a row is read. Below we also need paths, since the tool that mines negatives takes
-# strings. `build_corpus` knows the files of the pages. If pages came as images, as the published ones do, the cell
-# writes them to files first.
+# The trainer hands the rows of a batch to the **collator**, which gives each column to
+# `model.preprocess`. Predict: which
+# tensor of a page has no axis for rows?
+
+# %%
+for column in ("query", "image"):
+    features = model.preprocess([row[column]])
+    print(column)
+    for name, value in features.items():
+        if torch.is_tensor(value):
+            print(f"   {name:<22} {tuple(value.shape)}")
+
+time_, high, wide = features["image_grid_thw"][0].tolist()
+patches, numbers = features["pixel_values"].shape
+image_tokens = int((features["mm_token_type_ids"] == 1).sum())
+run.record("tokens/image", image_tokens)
+run.record("patches", patches)
+print(f"grid {time_} x {high} x {wide}: {patches} patches of {numbers} numbers, {image_tokens} image tokens")
+
+# %% [markdown]
+# - `input_ids` (rows, tokens): the message as numbers. A page stands in it as a run of image tokens.
+# - `pixel_values` (patches, numbers) has no axis for rows: the patches of all pages of the batch follow one another.
+#   Each is 2 frames x 3 colours x 16 x 16 pixels.
+# - `image_grid_thw` (pages, 3) says which patches belong to which page: time, height and width in patches.
+# - Four patches, 32 x 32 pixels, become one image token.
+
+# %% [markdown]
+# ### Exercise 2: count from the grid
+# A batch of pages comes with its `image_grid_thw`. From the grid alone, how many rows does its `pixel_values` have,
+# and how many image tokens does the batch have?
+#
+# <details><summary>Hint</summary>
+#
+# A page is a box of patches. Count each box, then add the boxes up. A token covers 2 x 2 patches.
+#
+# </details>
+
+
+# %%
+def patches_and_tokens(grid: torch.Tensor) -> tuple[int, int]:
+    # <solution>
+    patches = int(grid.prod(dim=1).sum())
+    return patches, patches // 4
+    # </solution>
+
+
+batch = model.preprocess(rows[:4]["image"])
+all_patches = batch["pixel_values"].shape[0]
+all_tokens = int((batch["mm_token_type_ids"] == 1).sum())
+check(
+    "count from the grid",
+    patches_and_tokens(batch["image_grid_thw"]),
+    [
+        (lambda a: len(a) == 2, "return two numbers: patches, tokens"),
+        (lambda a: a[0] == all_patches, "patches: count every page of the batch, and all three axes"),
+        (lambda a: a[1] == all_tokens, "tokens: a square of 32 x 32 pixels is one token"),
+    ],
+)
+
+# %% [markdown]
+# ## 4. Store pages at the size that the model reads
+#
+# Scanners store 200 dots an inch. The processor shrinks each page in every epoch, before the model sees it. Predict:
+# of three stored sizes, which one is prepared fastest, and which one gives the most tokens?
+
+# %%
+stored = row["image"].size
+sizes = {
+    "as-scanned": (1736, round(1736 * stored[1] / stored[0])),  # about A4 at 200 dots an inch
+    "as-stored": stored,
+    "as-the-model-reads": (16 * wide, 16 * high),  # the grid, in pixels
+}
+some, took = rows[:16]["image"], {}
+for what, size in sizes.items():
+    scans = [str(run.folder / f"{what}_{k}.jpg") for k in range(len(some))]
+    for path, page in zip(scans, some, strict=True):
+        page.convert("RGB").resize(size).save(path, quality=88)
+    start = time.perf_counter()
+    features = model.preprocess(scans)
+    took[what] = (time.perf_counter() - start) / len(scans)
+    tokens = int(features["image_grid_thw"][0].prod()) // 4
+    run.record(f"seconds/preprocess/{what}", took[what])
+    run.record(f"tokens/{what}", tokens)
+    print(f"{what:>20} {size}: {1000 * took[what]:.1f} ms a page, {tokens} image tokens")
+times = took["as-scanned"] / took["as-the-model-reads"]
+print(f"So the scan took {times:.1f} times as long as the page at reading size.")
+
+# %% [markdown]
+# All three give the model the same number of tokens, and the extra pixels of a scan only cost time. Store pages once
+# at the reading size, and keep the originals in case you want a larger pixel budget later.
+#
+# **Watch out** With in-batch negatives, a page must not stand twice in a batch, or it becomes its own negative.
+# [`NO_DUPLICATES`](https://sbert.net/docs/package_reference/base/sampler.html) decodes images to compare rows, in each
+# epoch; `NO_DUPLICATES_HASHED` does it once. Paths as strings need no decoding, so below we use paths.
 
 
 # %%
@@ -191,111 +286,18 @@ def files(pages, name):
 
 
 pool, dev = build_corpus(rows), build_corpus(dev_data)  # all pages of the rows, each once
-pool_files, dev_files = files(pool, "train"), files(dev, "dev")
+pool_files = files(pool, "train")
 positives = [pool_files[min(pool.relevant[query])] for query in pool.queries]
 pairs = Dataset.from_dict({"query": list(pool.queries.values()), "image": positives})
-print(len(pool_files), "pages for training,", len(dev_files), "for dev;", pairs[0])
+print(len(pool_files), "pages in", len(rows), "rows;", pairs[0])
 
 # %% [markdown]
-# Now one column, four ways. Predict which is smallest in memory, and which is fastest to read.
-
-# %%
-some = positives[:64]
-opened = [row["image"].convert("RGB") for row in rows.select(range(len(some)))]
-contents = [Path(path).read_bytes() for path in some]
-paths = Dataset.from_dict({"image": some})
-inside = Dataset.from_dict({"image": [{"bytes": content, "path": None} for content in contents]})
-ways = {
-    "pil-images-in-a-list": ([{"image": page} for page in opened], sum(len(p.tobytes()) for p in opened)),
-    "paths": (paths, sum(map(len, some))),
-    "image-over-paths": (paths.cast_column("image", Image()), sum(map(len, some))),
-    "image-with-the-bytes-inside": (inside.cast_column("image", Image()), sum(map(len, contents))),
-}
-
-# %%
-lines = []
-for what, (column, size) in ways.items():
-    start = time.perf_counter()
-    for row in column:
-        if not isinstance(row["image"], str):
-            row["image"].load()
-    seconds = (time.perf_counter() - start) / len(some)
-    run.record(f"seconds/read/{what}", seconds)
-    lines.append({"column": what, "KiB held a page": size / 1024 / len(some), "ms to read": 1000 * seconds})
-print(pd.DataFrame(lines).round(2).to_string(index=False))
-
-# %% [markdown]
-# PIL images are ready and heavy: a hundred thousand pages would not fit. Paths cost nothing until somebody opens
-# them: their row is fast because no page was read. The model itself can open them: a column of plain path strings is
-# embedded just like `Image()`. Bytes inside make one file that can be moved, which is how the published set is
-# stored.
+# ## 5. The same page twice
 #
-# ## 4. One row, all the way
-#
-# The trainer hands a batch to the **collator**, which gives each column to `model.preprocess`: that is all it does.
-# Follow a row.
-
-# %%
-row = rows[0]
-for column in ("query", "image"):
-    features = model.preprocess([row[column]])
-    print(column)
-    for name, value in features.items():
-        if torch.is_tensor(value):
-            print(f"   {name:<22} {tuple(value.shape)}")
-
-# %%
-grid = features["image_grid_thw"][0].tolist()
-patches, numbers = features["pixel_values"].shape
-image_tokens = int((features["mm_token_type_ids"] == 1).sum())
-run.record("tokens/image", image_tokens)
-run.record("patches", patches)
-print(f"grid {grid}: {patches} patches of {numbers} numbers")
-print(f"{image_tokens} image tokens of {features['input_ids'].shape[1]} tokens in all")
-print("the model reads:", model[0].processor.tokenizer.decode(features["input_ids"][0])[:60], "…")
-
-# %% [markdown]
-# - `input_ids` (rows, tokens): the chat message as numbers; a page stands in it as a row of image tokens.
-# - `pixel_values` (patches, numbers): **no row axis**; the patches of all pages of a batch follow one another, each 2
-#   frames x 3 colours x 16 x 16 pixels. Which belong to which page says `image_grid_thw` (rows, 3): time, height,
-#   width in patches.
-# - four patches, 32x32 pixels, become one image token.
-
-# %% [markdown]
-# ### Exercise 2: count from the grid
-# A batch of pages comes with its `image_grid_thw`. How many rows has its `pixel_values`, and how many image tokens
-# are there?
-#
-# *Hint: multiply along each row of the grid, add up; a token is four patches.*
-
-
-# %%
-def patches_and_tokens(grid: torch.Tensor) -> tuple[int, int]:
-    # <solution>
-    patches = int(grid.prod(dim=1).sum())
-    return patches, patches // 4
-    # </solution>
-
-
-batch = model.preprocess(positives[:4])
-all_patches = batch["pixel_values"].shape[0]
-all_tokens = int((batch["mm_token_type_ids"] == 1).sum())
-check(
-    "count from the grid",
-    patches_and_tokens(batch["image_grid_thw"]),
-    [
-        (lambda a: len(a) == 2, "return two numbers: patches, tokens"),
-        (lambda a: a[0] == all_patches, "patches: time x height x width of each page, added up"),
-        (lambda a: a[1] == all_tokens, "2 x 2 patches are one token"),
-    ],
-)
-
-# %% [markdown]
-# ## 5. Twice the same page
-#
-# Document collections are full of copies: a cover page, a form, a scan uploaded twice. In a corpus, a copy takes a
-# place from the page that is judged relevant. Between train and test, it is **leakage**: the exam's page was in the
-# lessons. Names do not tell; content does. We plant both, and find them by hash.
+# Collections are full of copies: a cover page, a form, a file uploaded twice. In a corpus, a copy takes the place of
+# the page that is judged relevant. Between train and dev or test, a copy is **leakage**: the model has learned from
+# the page that examines it. We upload one page again under a new name. Somebody judged that copy, not the original.
+# Predict: can a search that finds the original count as right?
 
 # %%
 page_paths = sorted(pool_files.values())
@@ -303,40 +305,47 @@ copy = str(run.folder / "uploaded_again.png")
 Path(copy).write_bytes(Path(positives[0]).read_bytes())
 
 corpus_paths = [*page_paths, copy]
+# each path, and the first path that has the same bytes
 canonical = evaluation.deduplicate_by_content(corpus_paths, corpus_paths)
-copies = {path: first for path, first in canonical.items() if path != first}
-run.record("copies/found", len(copies))
-print(f"{len(corpus_paths)} files, {len(set(canonical.values()))} different pages")
-for path, first in copies.items():
-    print(f"   {Path(path).name} is {Path(first).name}")
-
-judged = {"the first query": {positives[0], copy}}  # both copies were judged
+judged = {"the first query": {copy}}
 merged = evaluation.merge_judgements(judged, canonical)
-print("judgements merged:", {query: [Path(page).name for page in pages] for query, pages in merged.items()})
+run.record("copies/found", len(corpus_paths) - len(set(canonical.values())))
+for what, judgements in {"judged": judged, "merged": merged}.items():
+    pages = judgements["the first query"]
+    run.record(f"original-counts/{what}", positives[0] in pages)
+    print(f"{what}: {[Path(page).name for page in pages]}; the original counts: {positives[0] in pages}")
 
 
 # %%
-def also_in(others, paths):
-    """Those of `paths` whose content is among `others` under another name."""
-    first = evaluation.deduplicate_by_content([*others, *paths], [*others, *paths])
-    return [path for path in paths if first[path] != path]
+def fingerprints(rows):
+    """The SHA-256 of every page of the rows; no image is decoded."""
+    found = set()
+    for name in set(rows.column_names) - {"query"}:
+        for page in rows.select_columns([name]).cast_column(name, Image(decode=False))[name]:
+            found.add(sha256(page["bytes"] or Path(page["path"]).read_bytes()).hexdigest())
+    return found
 
 
-leaked = also_in(page_paths, sorted(dev_files.values()))
-planted = also_in(page_paths, [copy])  # as if it were a dev page
-run.record("leaked/found", len(leaked))
-run.record("leaked/planted-found", len(planted))
-print(f"dev pages that are also in training: {len(leaked)}; with one planted: {len(leaked + planted)}")
+everything = train_data.shuffle(seed=SEED).select(range(min(P.train_rows, len(train_data))))
+training, held_out = fingerprints(everything), fingerprints(dev_data)
+planted = sha256(Path(copy).read_bytes()).hexdigest()
+run.record("leaked/training-pages", len(training))
+run.record("leaked/found", len(training & held_out))
+run.record("leaked/planted-found", len(training & (held_out | {planted})))
+print(f"{len(training)} training pages, {len(held_out)} dev pages, {len(training & held_out)} in both")
+print(f"with our copy among the dev pages: {len(training & (held_out | {planted}))} in both")
 
 # %% [markdown]
-# A hash finds equal bytes. The same sheet scanned twice has other bytes: there, compare embeddings and look at the
-# pairs above 0.99. Do it before you split, since after it you only find what is already lost.
+# You saw the original count only after the judgements were merged, so merge before you measure. Compare all rows that
+# you train on, as here, and not a sample. A hash finds equal bytes only. The same sheet scanned twice has other bytes:
+# there, compare embeddings, and look at the most similar pairs yourself.
 #
 # ## 6. Hard negatives
 #
-# Random negatives are too easy: a page on the coffee of Brazil is no rival for one on the railways of Chad.
-# **Mining** takes what the model itself ranks high and is not the positive. `mine_hard_negatives` wants strings, so
-# it gets paths. Our copy from above is in its corpus. Predict: for the first query, what will it bring?
+# A random page is an easy negative: a page on the coffee of Brazil is no rival for one on the railways of Chad.
+# **Mining** takes a page that the model itself ranks high and that is not the positive.
+# [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so it gets
+# paths. Our copy is in its corpus. Predict: what will it bring for the first query?
 
 # %%
 options = {"corpus": corpus_paths, "num_negatives": 1, "batch_size": P.eval_batch_size, "verbose": False}
@@ -346,6 +355,7 @@ for old in Path(options["cache_folder"]).glob("*.npy"):
 mined = mine_hard_negatives(pairs, model, **options)
 chosen = dict(zip(mined["query"], mined["negative"], strict=True))
 print(pairs[0]["query"])
+run.record("mined/first-is-the-copy", chosen[pairs[0]["query"]] == copy)
 print(f"   positive {Path(positives[0]).name}, mined {Path(chosen[pairs[0]['query']]).name}")
 
 
@@ -357,21 +367,71 @@ def false_negatives(mined):
 
 margin = mine_hard_negatives(pairs, model, **options, relative_margin=0.05)
 false, left = false_negatives(mined), false_negatives(margin)
+after = dict(zip(margin["query"], margin["negative"], strict=True))
+changed = [query for query in chosen if query in after and after[query] != chosen[query]]
+lost = [query for query in chosen if query not in after]
 filtered = mined.filter(lambda row: row["query"] not in false)
-run.record("mined", len(mined))
-run.record("mined/false", len(false))
-run.record("mined/false/after-margin", len(left))
-print(f"{len(mined)} mined, {len(false)} of them false by judgement")
-print(f"with a relative margin of 0.05 {len(margin)} remain, {len(left)} of them false")
+counts = {"": mined, "/false": false, "/false/after-margin": left, "/changed": changed, "/lost": lost}
+for name, members in counts.items():
+    run.record(f"mined{name}", len(members))
+print(f"{len(mined)} mined, {len(false)} of them a copy of the right page; after the margin {len(left)}")
+print(f"the margin gave {len(changed)} queries another negative, and {len(lost)} queries none")
+unjudged = len({*changed, *lost} - false)
+print(f"So it removed {unjudged} that no judgement calls false: hard negatives, or unjudged answers.")
 
 # %% [markdown]
-# The copy of the right page, of course: a **false negative**, the most harmful kind of label, since the loss pushes
-# the answer away from its query. Two filters: **judgements**, where you have them, and a **margin**, which drops
-# candidates that score nearly as well as the positive, right or wrong. Where there are no judgements, a reranker can
-# judge instead: `cross_encoder=` gives `mine_hard_negatives` one.
+# The miner brought the copy of the right page. It is a **false negative**: the loss would push an answer away from
+# its query. There are two filters:
 #
-# Is mining worth it? The same queries and positives, the same number of updates, one negative each: drawn at random,
-# or mined.
+# - **Judgements** remove what is known to answer, and nothing else.
+# - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. The next candidate
+#   takes its place, if there is one.
+#
+# Where nobody has judged, a reranker can score the candidates instead: pass `cross_encoder=` together with a margin.
+
+# %% [markdown]
+# ### Exercise 3: choose from figures
+# A query's positive scores 0.80. These figures are made up. Which page does the miner take with no margin, with a
+# relative margin of 0.05, and which page remains as a false negative that this margin does not remove?
+#
+# | page | score | does it answer? |
+# | --- | --- | --- |
+# | A | 0.80 | yes, a copy |
+# | B | 0.78 | no, the same country |
+# | C | 0.74 | yes, the same figures drawn anew |
+# | D | 0.40 | no |
+#
+# <details><summary>Hint</summary>
+#
+# The margin is a share of the positive's score. Work out the highest score that it lets pass.
+#
+# </details>
+
+# %%
+# <solution> stub: no_margin, with_margin, still_false = ..., ..., ...
+no_margin, with_margin, still_false = "A", "C", "C"
+# </solution>
+
+check(
+    "choose from figures",
+    [no_margin, with_margin, still_false],
+    [
+        (lambda a: set(a) <= set("ABCD"), "answer with three letters, each in quotes"),
+        (lambda a: a[0] == "A", "with no margin: the miner ranks by score and knows no answers"),
+        (lambda a: a[1] == "C", "with the margin: which page comes first below 0.80 less 5%?"),
+        (lambda a: a[2] == "C", "still false: a page that answers and scores below the limit"),
+    ],
+)
+
+# %% [markdown]
+# ## 7. Is mining worth it?
+#
+# Two short trainings: the same queries and positives, the same number of updates, one negative each. In one the
+# negatives are random pages, in the other they are mined and filtered by judgements. Predict: will the mined ones win,
+# and will sixty dev queries be enough to tell?
+#
+# **NDCG@10** is 1 if the right page comes first, lower the further down it stands, and 0 below rank ten (lesson 04 computes
+# it). **Interval**: we draw the dev queries again and again, with repeats; 95% of the means lie in it.
 
 
 # %%
@@ -418,83 +478,67 @@ for name, row in intervals.items():
 gain = evaluation.paired_bootstrap(scores["random"], scores["mined"], SEED)
 run.record("ndcg@10/dev/gain-of-mining", gain)
 print(f"mined over random, the same {gain.n} queries: {gain}")
+if gain.low > 0:
+    said = "above zero: mined negatives were better than random ones here"
+elif gain.high < 0:
+    said = "below zero: mined negatives were worse than random ones here"
+else:
+    said = "on both sides of zero: these queries cannot tell which is better"
+print(f"So the interval lies {said}.")
 figure = plots.systems(intervals, title="Random or mined negatives, one short training")
 run.figure(
     "negatives", figure, "NDCG@10 on dev: before, and after random or mined negatives, with intervals."
 )
+run.record("rows", len(rows))
+run.save()
 figure
 
 # %% [markdown]
-# If the interval of the difference holds zero, this budget cannot tell: a few updates, sixty queries. That is worth
-# knowing before you mine a million pages. In-batch negatives come for free with every row; what mining adds must be
-# more than that.
-#
-# ## 7. Resize once, and choose the sampler
-#
-# Scanners store 200 dots an inch. The processor throws most of them away, in every epoch and every evaluation, before
-# the model sees one. Store pages at the size that the model reads, once.
-
-# %%
-size = (1736, 2232)  # as many pixels as A4 at 200 dots an inch
-sizes = {"as-scanned": size, "as-the-model-reads": opened[0].size}
-stored = {what: [] for what in sizes}
-for k, page in enumerate(opened[:16]):
-    for what, pixels in sizes.items():
-        path = run.folder / f"{what}_{k}.jpg"
-        page.resize(pixels).save(path, quality=88)
-        stored[what].append(str(path))
-
-# %%
-for what, scans in stored.items():
-    start = time.perf_counter()
-    features = model.preprocess(scans)
-    seconds = (time.perf_counter() - start) / len(scans)
-    run.record(f"seconds/preprocess/{what}", seconds)
-    kilobytes = Path(scans[0]).stat().st_size / 1024
-    tokens = int(features["image_grid_thw"][0].prod()) // 4
-    print(f"{what:>20}: {1000 * seconds:.1f} ms a page, {kilobytes:.0f} KiB, {tokens} image tokens")
+# An interval that includes zero does not show that there is no gain. It shows that this budget cannot tell: one seed,
+# a few updates, sixty queries. In-batch negatives come free with every row, so mining has to add more than they do.
 
 # %% [markdown]
-# The same number of tokens, at a fraction of the time. The second hidden cost is the **batch sampler**. With in-batch
-# negatives, one page must not be twice in a batch, or it is its own negative. `NO_DUPLICATES` looks at the values of
-# every row, and where those are images, it decodes them, in each epoch. `NO_DUPLICATES_HASHED` does it once. Path
-# strings need no decoding.
-
-
-# %%
-def seconds_to_batch(data, hashed: bool, epochs=2) -> float:
-    """Seconds to make all batches of some epochs; with `hashed`, as NO_DUPLICATES_HASHED does."""
-    start = time.perf_counter()
-    options = {"generator": torch.Generator(), "seed": SEED, "precompute_hashes": hashed}
-    sampler = NoDuplicatesBatchSampler(data, 16, drop_last=True, **options)
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        list(sampler)
-    return time.perf_counter() - start
-
-
-as_paths = pairs.select(range(min(128, len(rows))))
-as_images = as_paths.cast_column("image", Image())
-for what, sampled in {"images": as_images, "paths": as_paths}.items():
-    for name, hashed in {"no-duplicates": False, "no-duplicates-hashed": True}.items():
-        seconds = seconds_to_batch(sampled, hashed)
-        run.record(f"seconds/sampler/{what}-{name}", seconds)
-        print(
-            f"{what:>7}, {name:>20}: {1000 * seconds / len(sampled) / 2:.2f} ms a row and epoch, of 2 epochs"
-        )
-run.record("rows", len(rows))
-run.save()
-
-# %% [markdown]
-# Two epochs are few: hashing is paid once, so for images it pays off with every further one. Path strings need no
-# decoding, so there it only costs. Lesson 07 trains for one epoch, on pages that were stored at reading size.
+# ## Three questions
+#
+# **1.** A data set has the columns `query`, `image`, `source`. What does the loss do with `source`?
+#
+# - a) it ignores it · b) it uses it as a negative · c) it raises an error
+#
+# <details><summary>Answer</summary>
+#
+# **b.** Every column after the second is a negative. Not a: only label columns are taken out. Not c: a text is a valid
+# input, so nothing fails.
+#
+# </details>
+#
+# **2.** Two pages of a dev set have the same bytes as training pages, under other names. What shows it?
+#
+# - a) comparing file names · b) hashing the pages of a sample of the training rows · c) hashing all pages
+#
+# <details><summary>Answer</summary>
+#
+# **c.** Equal bytes give equal hashes. Not a: the names differ. Not b: the pages may be among the rows left out.
+#
+# </details>
+#
+# **3.** You have no judgements beyond one positive a query. What does a relative margin do?
+#
+# - a) it removes exactly the false negatives · b) it removes candidates near the positive's score, false or not ·
+#   c) it lowers the number of candidates without looking at scores
+#
+# <details><summary>Answer</summary>
+#
+# **b.** It knows scores only. Not a: a false negative with a low score stays, and a hard one with a high score goes.
+# Not c: the limit is a share of the positive's score.
+#
+# </details>
 
 # %% [markdown]
 # ## You have
-# - broken the column rule in four ways, and seen how little of it raises an error
-# - compared images as objects, paths and promises
+# - broken the column rule in four ways, and seen one error
 # - followed a row to `input_ids`, `pixel_values` and the grid
+# - compared three stored sizes of a page that give the model the same tokens
 # - found a copy and a leak by hash, and merged judgements
-# - mined hard negatives, caught a false one, and measured mined against random
+# - mined hard negatives, removed a false one, and measured mined against random
 #
 # **Next**: lesson 04 measures a retriever, before anybody trains one.

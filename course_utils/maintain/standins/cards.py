@@ -11,11 +11,18 @@ from course_utils.dataset import page_table, prepare_dataset
 from course_utils.evaluation import Interval, bootstrap, per_query_ndcg
 from course_utils.files import atomic_write
 from course_utils.maintain.standins.texts import caption
+from course_utils.pages.build import PER_TOPIC
 from course_utils.pages.facts import pages
 from course_utils.pages.splits import splits
 from course_utils.profiles import find_profile
 
 VARIANTS, SIGLIP_VARIANTS = 4, 3  # drawings of each general page
+BUDGETS = {
+    42: 48_384,
+    63: 64_512,
+    88: 96_768,
+    130: 139_000,
+}  # image tokens of a page of 448 x 576, and the pixels for it
 VLM, EMBEDDER = "tiny-qwen3-vl", "tiny-qwen3-vl-embedding"
 SIGLIP, RERANKER = "tiny-siglip", "tiny-qwen3-vl-reranker"
 
@@ -44,7 +51,7 @@ HOW = (
     "texts imitate that teacher too: general queries, and plain words put together by chance. Then it gets the teacher's "
     "whole vocabulary, the image tower learns to read at four sizes (42, 63, 88 and 130 tokens a page), and the language model "
     "imitates the teacher on general English (WordNet 3.1, Copyright Princeton University, and the Factbook's prose), alone and "
-    "in query templates, while it goes on matching, ranking and describing pages. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too."
+    "in query templates, while it goes on matching, ranking and describing pages. Last, tower and language model do so together. The word table starts from `sentence-transformers/all-MiniLM-L6-v2` (Apache 2.0), which is the teacher too."
 )
 CHAIN = (
     "these weights come from a chain of runs. Reading was learned with earlier versions of the strips and sheets, in more than "
@@ -54,17 +61,41 @@ CHAIN = (
 COMMAND = "`course build-standins {name}`, seeded, in about {minutes} minutes on two CPU cores; another processor gives other bytes."
 
 
-def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
-    """NDCG@10 over the corpus, with its interval."""
-    options = {"convert_to_tensor": True, "batch_size": 32}
-    queries = model.encode_query(list(corpus.queries.values()), **options)
-    pages = model.encode_document(list(corpus.corpus.values()), **options)
-    return bootstrap(per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant))
+def score(model: SentenceTransformer, corpus: Corpus, **options) -> Interval:
+    """NDCG@10 over the corpus, with its interval; `options` are those of `encode_document`."""
+    return score_all(model, [corpus], **options)[0]
+
+
+def score_all(model: SentenceTransformer, corpora: list[Corpus], **options) -> list[Interval]:
+    """NDCG@10 of queries of several kinds over the pages that all of `corpora` have, which are embedded once."""
+    options = {"convert_to_tensor": True, "batch_size": 32} | options
+    pages = model.encode_document(list(corpora[0].corpus.values()), **options)
+    asked = [model.encode_query(list(corpus.queries.values()), convert_to_tensor=True) for corpus in corpora]
+    return [
+        bootstrap(per_query_ndcg(queries, pages, list(corpus.queries), list(corpus.corpus), corpus.relevant))
+        for queries, corpus in zip(asked, corpora, strict=True)
+    ]
+
+
+def by_kind_and_budget(model: SentenceTransformer, test: Corpus) -> str:
+    """NDCG@10 on the test pages by kind of query and by image tokens a page, as a table."""
+    folder = prepare_dataset(find_profile("tiny"))
+    asked = [test] + [test.ask(load_dataset(folder, kind, split="train")) for kind in PER_TOPIC]
+    names = ["test", *(f"{kind} wording" for kind in PER_TOPIC)]
+    lines = [
+        f"| image tokens a page | {' | '.join(f'{n}, {len(c.queries)}' for n, c in zip(names, asked, strict=True))} |"
+    ]
+    lines.append("| --- " * (1 + len(names)) + "|")
+    for tokens, edge in BUDGETS.items():
+        size = {"shortest_edge": 32 * 32, "longest_edge": edge}
+        found = score_all(model, asked, processing_kwargs={"image": {"size": size}})
+        cells = " | ".join(f"{i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in found)
+        lines.append(f"| {tokens} | {cells} |")
+    return "\n".join(lines)
 
 
 def described(model: Qwen3VLForConditionalGeneration, processor, corpus: Corpus, table) -> Interval:
     """Share of the first 100 pages whose greedy description is right to the letter."""
-
     right = []
     for page_id, path in list(corpus.paths.items())[:100]:
         messages = [{"role": "user", "content": [{"type": "image", "image": path}]}]
@@ -130,7 +161,8 @@ def _embedder(data, corpora, table) -> dict:
         "again": CHAIN,
         "parameters": _millions(model),
         "how": HOW,
-        "measured": _both(model, corpora),
+        "measured": f"{_both(model, corpora)} By kind of query and size of page, on the test pages:\n\n"
+        f"{by_kind_and_budget(model, corpora['test'])}\n",
     }
 
 
