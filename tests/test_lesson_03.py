@@ -59,10 +59,8 @@ def test_the_conclusion_on_mining_is_what_the_interval_says(ran):
 def test_random_and_mined_negatives_are_compared_after_a_training(metrics):
     gain = metrics["ndcg@10/dev/mined"] - metrics["ndcg@10/dev/random"]
     assert metrics["ndcg@10/dev/gain-of-mining"] == pytest.approx(gain)
-    assert metrics["ndcg@10/dev/random"] != metrics["ndcg@10/dev/before"], "nothing was trained"
-    assert metrics["ndcg@10/dev/mined"] != metrics["ndcg@10/dev/before"], "nothing was trained"
-    assert metrics["ndcg@10/dev/before"] > 0.75
-    assert min(metrics["ndcg@10/dev/random"], metrics["ndcg@10/dev/mined"]) > 0.5
+    trained = metrics["ndcg@10/dev/random"], metrics["ndcg@10/dev/mined"]
+    assert min(trained) > metrics["ndcg@10/dev/before"] > 0.75
 
 
 def test_patches_and_tokens_are_counted_from_the_grid():
