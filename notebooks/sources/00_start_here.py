@@ -4,7 +4,7 @@
 # **You will be able to**
 # - check that this machine is ready, and fix what is not
 # - choose the profile that fits your hardware and your time
-# - see the end result first: one query over 1,500 page images, before and after finetuning
+# - search 1,500 page images with a query of your own, and see the end result of the course first
 # - work in these notebooks: parameters, exercises, checks, solutions, and going on where you stopped
 #
 # **Time** tiny 1 min · t4 1 min · full 1 min (and two minutes more the first time, to draw the pages)
@@ -25,8 +25,10 @@ quiet()  # drops library messages that ask nothing of you
 
 import numpy as np
 from datasets import load_dataset
+from sentence_transformers import SentenceTransformer
 
 from course_utils import evaluation, finetuned, overview, plots
+from course_utils.checkpoints import checkpoint
 from course_utils.corpus import build_corpus
 from course_utils.dataset import page_table, prepare_dataset
 from course_utils.exercises import check
@@ -45,6 +47,9 @@ run = Run("00_start_here", profile=PROFILE, seed=SEED)
 # The same cells run in two worlds. On any laptop they train a **stand-in**, a small model of the same classes as
 # `Qwen3-VL-Embedding-2B`, which comes with the course. On a GPU, one changed word trains the published model.
 #
+# ![A query and page images go through one embedding model. Each becomes a vector. The pages are ranked by their cosine
+# with the query, the largest first.](images/00_search.svg)
+#
 # ## 1. Is this machine ready?
 #
 # `check_setup` looks at everything that lessons rely on. Each line says **OK**, **WARN** (lessons run, but read it)
@@ -58,7 +63,7 @@ for status in ("OK", "WARN", "FAIL"):
 print(setup)
 
 # %% [markdown]
-# **Read it** from the top, since the first fault often causes the next. The lines that people ask about:
+# **Read it** from the top, since the first fault often causes the next. Two lines need an explanation:
 #
 # - `packages`: the figures in this course were measured with the versions in `requirements.lock`. Other versions
 #   often work; then it is a WARN.
@@ -78,8 +83,7 @@ overview.lesson_table()
 
 # %% [markdown]
 # The minutes of `tiny` are for two CPU cores; those of `t4` and `full` are estimates, since these two have not been
-# run for this course. Begin with `tiny`, even if you have a GPU: it shows everything in minutes, and nothing in it is
-# a toy version of the code.
+# run for this course. Begin with `tiny`, even if you have a GPU: it takes minutes, and its cells are the same.
 #
 # **On a GPU** set `PROFILE` in a notebook's second cell, or `course run 07 --profile full`.
 
@@ -87,7 +91,11 @@ overview.lesson_table()
 # ### Exercise 1: choose
 # Write the name of the profile that you will start with on this machine.
 #
-# *Hint: the check's line `profile` recommends one, and the smallest runs everywhere.*
+# <details><summary>Hint</summary>
+#
+# The check's line `profile` recommends one, and the smallest runs everywhere.
+#
+# </details>
 
 # %%
 # <solution> stub: my_profile = ...
@@ -104,11 +112,12 @@ check(
 )
 
 # %% [markdown]
-# ## 3. The end first
+# ## 3. The result first
 #
 # The pages are drawn from real figures of The World Factbook (2015) the way statistical offices publish them, about a
 # quarter as tilted, noisy scans. `prepare_dataset` does it: **two minutes the first time**, seconds afterwards. What
-# it gives is a data set as `load_dataset` takes it, with the columns of the published one. (In `t4` and `full`, too,
+# it gives is a data set as [`load_dataset`](https://huggingface.co/docs/datasets/loading) takes it, with the columns of
+# the published one. (In `t4` and `full`, too,
 # this lesson shows the pages and the result of `tiny`.)
 
 # %%
@@ -143,41 +152,73 @@ print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vect
 
 # %% [markdown]
 # Searching is one line: the product of the query's vector with those of all pages. The vectors have length one, so
-# each product is a cosine, and the largest one wins.
-#
-# Here is the query that training helped most. Try others: any `number` from 0 to 299. Predict: will the wrong pages
-# of the base model share the country, the topic, or nothing with the right one?
+# each product is a cosine, and the largest one wins. Change `my_query` and run the cell again. Name a country, and ask
+# for something like prices, exports, ages, languages, roads or electricity.
+
+# %%
+my_query = "the languages that people speak in Kenya"
+kwargs = {"dtype": tiny.dtype, "attn_implementation": tiny.attention}
+model = SentenceTransformer(vectors.model or checkpoint(tiny.embedder), model_kwargs=kwargs)
+when = "after" if vectors.model else "before"  # your own finetuned model, if lesson 07 has made one
+query_vectors, page_vectors = getattr(vectors, f"queries_{when}"), getattr(vectors, f"pages_{when}")
+again = model.encode_query(test.queries["q0"], convert_to_tensor=True).cpu()
+assert (again - query_vectors[0]).abs().max() < 1e-2, "these vectors are of another model"
+
+asked = model.encode_query(my_query, convert_to_tensor=True).cpu()
+found = [vectors.page_ids[k] for k in (page_vectors @ asked).topk(5).indices]
+shown = page_table(tiny).loc[found]
+captions = (shown["country"] + ": " + shown["topic"]).tolist()
+plots.pages_row([test.image(page) for page in found], captions, title=f"{when} finetuning: “{my_query}”")
+
+# %% [markdown]
+# Now a test query, before and after finetuning: the one that training helped most. Predict: will the wrong pages of
+# the base model share the country, the topic, or nothing with the right one?
 
 # %%
 ids = vectors.query_ids, vectors.page_ids
 before = evaluation.per_query_ndcg(vectors.queries_before, vectors.pages_before, *ids, test.relevant)
 after = evaluation.per_query_ndcg(vectors.queries_after, vectors.pages_after, *ids, test.relevant)
-number = int(np.argmax(after - before))
+number = int(np.argmax(after - before))  # or any other from 0 to 299
+query = vectors.query_ids[number]
 
 
 # %%
-def top_five(query_vectors, page_vectors, when):
+def top_five(query_vectors, page_vectors):
     similarity = page_vectors @ query_vectors[number]
-    found = [vectors.page_ids[k] for k in similarity.topk(5).indices]
-    shown = page_table(tiny).loc[found]
-    captions = shown["country"] + ": " + shown["topic"]
-    images, title = [test.image(page) for page in found], vectors.title(f"{when} finetuning")
-    query = vectors.query_ids[number]
+    return [vectors.page_ids[k] for k in similarity.topk(5).indices]
+
+
+def show(found, when):
+    shown, images = page_table(tiny).loc[found], [test.image(page) for page in found]
+    captions, title = shown["country"] + ": " + shown["topic"], vectors.title(f"{when} finetuning")
     return plots.gallery(test.queries[query], images, found, test.relevant[query], title, captions)
 
 
-figure = top_five(vectors.queries_before, vectors.pages_before, "before")
+found = top_five(vectors.queries_before, vectors.pages_before)
+figure = show(found, "before")
 run.figure("top_five_before", figure, "The five pages that the base model puts first for one query.")
 figure
 
 # %%
-figure = top_five(vectors.queries_after, vectors.pages_after, "after")
+right = min(test.relevant[query])
+wrong = page_table(tiny).loc[[page for page in found if page != right]]
+answer = page_table(tiny).loc[right]
+same = {name: int((wrong[name] == answer[name]).sum()) for name in ("country", "topic")}
+print(
+    f"You saw {len(wrong)} wrong pages: {same['country']} of the country asked for, {same['topic']} on the topic."
+)
+figure = show(top_five(vectors.queries_after, vectors.pages_after), "after")
 run.figure("top_five_after", figure, "The five pages that the finetuned model puts first for the same query.")
 figure
 
 # %% [markdown]
-# One query, chosen because it looks good, proves nothing. So we score all 300: **NDCG@10** is 1 when the right page
-# stands first, less the further down it is, and 0 beyond rank 10. The brackets are 95% intervals.
+# One hand-picked query proves nothing, so we score all 300.
+#
+# - **NDCG@10** is 1 when the right page stands first, less the further down it stands, and 0 beyond rank 10.
+# - The brackets are **95% intervals**: if we did this again with other samples of queries, about 95 of 100 such
+#   intervals would hold the true mean.
+#
+# Predict: will the interval of the gain include zero?
 
 # %%
 count = ROWS or len(before)
@@ -190,37 +231,75 @@ for name, interval in intervals.items():
     run.record(f"ndcg@10/{name}", interval)
     print(f"NDCG@10 {name:>6}: {interval}")
 pair = intervals["before"], intervals["after"]
-figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The end first"))
+verdict = "includes zero, so these queries cannot tell" if intervals["gain"].low <= 0 else "lies above zero"
+print(f"You saw that the interval of the gain {verdict}.")
+figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The result first"))
 run.figure("before_after", figure, "NDCG@10 before and after finetuning, with 95% intervals.")
 run.save()
 figure
 
 # %% [markdown]
-# **Read it**: the arrow is what you will achieve in lesson 07, in minutes on a laptop. Lesson 08 takes it apart:
-# where the model gained, where it lost, and whether that could be luck.
+# **Read it**: the arrow goes from the base model to the finetuned one, each bar is an interval. Lesson 07 trains it, in
+# minutes on a laptop. Lesson 08 takes the gain apart: where the model gained, where it lost, and whether that could be
+# luck.
 
 # %% [markdown]
-# ### Exercise 2: search by hand
-# Below are the similarities of one query with all pages. Find the position of the page that the finetuned model puts
-# first.
+# ### Exercise 2: the rank of the right page
+# Complete the function: `similarity` holds the cosines of one query with all pages, `right` is the position of the page
+# that answers it. Return the page's rank, 1 for the largest cosine.
 #
-# *Hint: `argmax`.*
+# <details><summary>Hint</summary>
+#
+# How many pages have a larger cosine than the right one?
+#
+# </details>
+
 
 # %%
-similarity = vectors.pages_after @ vectors.queries_after[number]
-# <solution> stub: first = ...
-first = similarity.argmax()
+def rank_of(similarity: np.ndarray, right: int) -> int:
+    # <solution>
+    return int((similarity > similarity[right]).sum()) + 1
+    # </solution>
+
+
+cosines = np.array([0.2, 0.9, 0.5, 0.7])
+check(
+    "the rank of the right page",
+    [rank_of(cosines, k) for k in range(4)],
+    [
+        (lambda a: a[1] == 1, "the page with the largest cosine has rank 1"),
+        (lambda a: a[0] == 4, "three pages stand before the one with the smallest cosine"),
+        (lambda a: a == [4, 1, 3, 2], "count the pages that stand before it"),
+    ],
+)
+
+# %% [markdown]
+# ### Exercise 3: which result would convince you?
+# Three colleagues finetuned a model each. Made-up figures:
+#
+# - A: one query's page went from rank 30 to rank 1
+# - B: over 20 queries NDCG@10 went from 0.90 to 0.92, gain 0.02 [-0.03, 0.07]
+# - C: over 500 queries it went from 0.90 to 0.92, gain 0.02 [0.01, 0.03]
+#
+# Whose result shows that finetuning helped?
+#
+# <details><summary>Hint</summary>
+#
+# Look at the interval of the gain, not at the size of the gain.
+#
+# </details>
+
+# %%
+# <solution> stub: convincing = ...
+convincing = "C"
 # </solution>
 check(
-    "the page at rank 1",
-    first,
+    "which result convinces",
+    convincing,
     [
-        (lambda a: np.ndim(a) == 0, "give one position, not a vector"),
-        (
-            lambda a: int(a) == float(a) and 0 <= int(a) < len(similarity),
-            "that is a similarity; give its position",
-        ),
-        (lambda a: similarity[int(a)] == similarity.max(), "another page has a larger similarity"),
+        (lambda a: a in ("A", "B", "C"), "answer with one letter in quotes"),
+        (lambda a: a != "A", "A: one query, chosen after the fact"),
+        (lambda a: a == "C", "B: this interval includes zero"),
     ],
 )
 
@@ -228,7 +307,7 @@ check(
 # ## 4. How to work in these notebooks
 #
 # - **Run cells in order**, with Shift+Enter. Each lesson stands alone: any order, any folder.
-# - **Predict** before you run. Being wrong is the point; a surprise is remembered.
+# - **Predict** before you run a cell. People remember what surprised them.
 # - **Parameters** are in the second cell of each lesson. `ROWS` makes a lesson shorter, `SEED` changes the random
 #   draws. From a terminal: `course run 07 -p ROWS 640`.
 # - **Exercises** have a `...` for your answer, a hint, and a check. ✗ says what is wrong, never the answer; ✓ means
@@ -240,7 +319,7 @@ check(
 #   `course clean` makes room.
 # - **Memory**: each open notebook keeps its model. Shut its kernel down when you are done.
 #
-# Three kinds of notes: **Watch out** (what bites people), **On a GPU** (what changes in `t4` and `full`), **Go
+# Three kinds of notes: **Watch out** (a common mistake), **On a GPU** (what changes in `t4` and `full`), **Go
 # deeper** (papers and documentation).
 
 # %% [markdown]
@@ -274,10 +353,44 @@ check(
 # | stand-in | a small model made for this course, of the published class |
 
 # %% [markdown]
+# ## Three questions
+#
+# **1.** A plot is labelled "precomputed". What does that mean?
+#
+# - a) its figures are published ones · b) they come with the course, from a run of its code · c) they are estimates
+#
+# <details><summary>Answer</summary>
+#
+# **b.** Run lesson 07, and your own take their place. Not a: figures of others are labelled "published". Not c: the
+# minutes of `t4` and `full` are estimates, and say so.
+#
+# </details>
+#
+# **2.** What decides which page comes first?
+#
+# - a) the words that query and page share · b) the length of the page's vector · c) the cosine of their vectors
+#
+# <details><summary>Answer</summary>
+#
+# **c.** Not a: no text is read from the page, the model embeds its image. Not b: all vectors have length one.
+#
+# </details>
+#
+# **3.** The interval of a gain is [-0.01, 0.04]. What follows?
+#
+# - a) these queries cannot tell whether there is a gain · b) there is no gain · c) there is a gain of 0.015
+#
+# <details><summary>Answer</summary>
+#
+# **a.** Not b: a gain of 0.03 would fit these queries as well. Not c: so would a small loss.
+#
+# </details>
+
+# %% [markdown]
 # ## You have
 # - checked this machine, and know which command fixes what
 # - chosen a profile
-# - seen one query before and after finetuning, and what all of them gained
+# - searched with a query of your own, and seen what finetuning gained over all test queries
 # - learned how parameters, exercises, checks, solutions and `--resume` work
 #
 # **Next**: lesson 07 makes this result your own; the lessons before it explain each step, and lesson 08 takes the

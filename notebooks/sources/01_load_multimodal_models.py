@@ -3,9 +3,9 @@
 #
 # **You will be able to**
 # - load an embedding model and a raw vision-language model, and say which modules each one got, and why it matters
-# - ask a model what it takes, and say where the answer comes from
-# - set pixels, dtype and attention, at load time or at call time, and say what each costs
-# - let a reranker rank texts, pages and mixtures of the two
+# - follow a page from pixels to patches, to tokens, to one vector, and compute its tokens before you run
+# - ask a model which inputs it takes, and set its pixels, dtype and attention
+# - let a reranker score pages, alone and together with text
 #
 # **Time** tiny 1 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
@@ -24,7 +24,6 @@ from course_utils.machine import device, quiet
 quiet()  # drops library messages that ask nothing of you
 
 import json
-import math
 import time
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from datasets import load_dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from sentence_transformers.util import load_file_path
+from sentence_transformers.util import batch_to_device, load_file_path
 
 from course_utils import evaluation, plots
 from course_utils.checkpoints import checkpoint
@@ -44,28 +43,26 @@ from course_utils.exercises import check
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
-P = load_profile(PROFILE)
-run = Run("01_load_multimodal_models", profile=PROFILE, seed=SEED)
-
 # %% [markdown]
 # ## 1. A ready embedding model
 #
-# A **multimodal embedding model** turns a text, or an image, into one vector, and puts both kinds into one space: a
-# query lies near the page that answers it. `P` holds the settings of the profile; lines that begin with `run.` record
-# figures for the report. `checkpoint` gives the folder of a small model that came with the course, its files checked;
-# in the other profiles it gives the published name, and the library fetches that.
+# A **multimodal embedding model** turns a text or an image into one vector, a row of numbers. Both kinds share one
+# space: a query should lie near the page that answers it. A page goes this way:
 #
-# What a folder of Sentence Transformers holds is written in `modules.json`: a list of modules that run one after
-# another.
+# ![A page of 448 x 576 pixels becomes 224 x 288, then 14 x 18 patches of 16 x 16 pixels, then 7 x 9 = 63 image tokens
+# in one row with text. The language model gives a state for each token. Pooling keeps the last; Normalize makes its
+# length one.](images/01_page_to_vector.svg)
+#
+# `P` holds the settings of the profile. Lines that begin with `run.` record figures for the report. `checkpoint` finds
+# a model. Its file `modules.json` lists its **modules**, which run one after another.
 
 # %%
+P = load_profile(PROFILE)
+run = Run("01_load_multimodal_models", profile=PROFILE, seed=SEED)
 name = checkpoint(P.embedder)
 modules = Path(load_file_path(name, "modules.json"))
 for module in json.loads(modules.read_text(encoding="utf-8")):
     print(module["idx"], module["path"] or ".", module["type"].rsplit(".", 1)[-1])
-
-# %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 model = SentenceTransformer(name, device=device(), model_kwargs=kwargs)
 model[0].processing_kwargs |= {"image": {"size": P.pixels}}
@@ -73,13 +70,15 @@ print("dimensions:", model.get_embedding_dimension())
 print("smallest and largest area of an image, in pixels:", P.pixels)
 
 # %% [markdown]
-# **Transformer** reads the input and gives one vector for each of its tokens. **Pooling** makes one of them, here the
-# last token's, which is the only one that has seen everything in a model that reads from left to right. **Normalize**
-# makes its length one, so that a dot product is a cosine.
+# [Transformer](https://sbert.net/docs/package_reference/base/modules.html) gives one state, a vector, for each token.
+# [Pooling](https://sbert.net/docs/package_reference/sentence_transformer/modules.html) makes one vector of them, here
+# the last token's, which alone has seen everything, since this model reads from left to right. Normalize makes the
+# vector's length one, so that a dot product is a cosine.
 #
-# Now a query against the pages of the dev split, which `build_corpus` collects from the rows, each once.
-# `encode_query` and `encode_document` are one method with two prompts; this model has none, and lesson 02 shows what
-# they are for. `ROWS` takes fewer rows.
+# A **split** is a part of the data kept apart: dev is for trying things out, test for the final score. `build_corpus`
+# collects the queries and pages of the dev split. `ROWS` takes fewer rows.
+#
+# **Predict:** the diagram shows 63 image tokens. How many tokens does the language model read for a page?
 
 # %%
 dataset = prepare_dataset(P)
@@ -88,6 +87,36 @@ rows = dev_data.select(range(min(ROWS or len(dev_data), len(dev_data))))
 dev = build_corpus(rows)
 query_ids, page_ids = list(dev.queries), list(dev.corpus)
 print(f"{len(query_ids)} queries, {len(page_ids)} pages")
+
+
+# %%
+def grid(features):
+    """Patches of one page: how many across and how many down."""
+    _, down, across = features["image_grid_thw"][0].tolist()
+    return across, down
+
+
+def image_tokens_of(features):
+    across, down = grid(features)
+    return (across // 2) * (down // 2)  # 2 x 2 patches make a token
+
+
+page = dev.image(page_ids[0]).convert("RGB")
+features = model.preprocess([page])
+across, down = grid(features)
+row, image = features["input_ids"].shape[1], image_tokens_of(features)
+run.record("tokens/page", image)
+print(f"stored: {page.width} x {page.height} pixels; the model reads {16 * across} x {16 * down}")
+print(f"patches: {across} x {down}; image tokens: {image}; vector: {model.encode([page]).shape[1]} numbers")
+print(f"You saw a row of {row} tokens: {image} of the image and {row - image} of the chat message around it.")
+
+
+# %% [markdown]
+# The library writes each input as a chat message, so text stands around the image.
+#
+# Now a query against all pages.
+# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and `encode_document` are
+# one method with two prompts (lesson 02). The figure shows the four nearest pages. A thick border marks the right one.
 
 
 # %%
@@ -106,8 +135,10 @@ plots.gallery(dev.queries["q0"], [dev.image(page) for page in top], top, dev.rel
 # %% [markdown]
 # ## 2. A raw vision-language model
 #
-# `P.raw_vlm` is a language model that looks at images and writes text. It has no `modules.json`: nobody said how to
-# make one vector of it. `SentenceTransformer` loads it all the same. Predict: which modules will it get?
+# A **raw vision-language model** (VLM), such as
+# [Qwen3-VL](https://huggingface.co/docs/transformers/model_doc/qwen3_vl), looks at images and writes text. It has no
+# `modules.json`: nobody has said how to make one vector of its states. `SentenceTransformer` loads it all the same.
+# **Predict:** which modules will it get?
 
 # %%
 raw_name = checkpoint(P.raw_vlm)
@@ -123,33 +154,40 @@ def described(model):
 
 print("embedding model:", described(model))
 print("raw VLM:", described(raw))
+run.record("modalities/raw-vlm", len(raw.modalities))
 vectors = {"embedding-model": (query_vectors, page_vectors), "raw-vlm-mean": embed(raw)}
 del raw  # on a GPU there is room for few such models at once
 
 # %% [markdown]
-# Two modules were added: Transformer and Pooling, with the **mean** of all tokens. No Normalize, no word of warning.
-# That is a default, not a decision. For a model that reads from left to right, you would choose the last token, and
-# you can: a model is a list of modules.
+# You saw two modules: Transformer, and Pooling with the **mean** of all tokens. There was no warning. A model is a list
+# of modules, so you can choose the last token yourself. We score both poolings.
+#
+# - **NDCG@10** is a score for rankings: 1 if the right page comes first, less the lower it stands, 0 below place ten.
+# - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
+#
+# **Predict:** what does the mean cost?
 
 # %%
 options = {"image": {"size": P.pixels}}
 transformer = Transformer(raw_name, model_kwargs=kwargs, processing_kwargs=options)
 pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
 last = SentenceTransformer(modules=[transformer, pooling], device=device())
-
 vectors["raw-vlm-last-token"] = embed(last)
 del last, transformer
 
 # %%
-intervals = {}
+scores, intervals = {}, {}
 for which, (queries, pages) in vectors.items():
-    scores = evaluation.per_query_ndcg(queries, pages, query_ids, page_ids, dev.relevant)
-    intervals[which] = {"dev": evaluation.bootstrap(scores, SEED)}
+    scores[which] = evaluation.per_query_ndcg(queries, pages, query_ids, page_ids, dev.relevant)
+    intervals[which] = {"dev": evaluation.bootstrap(scores[which], SEED)}
     run.record(f"ndcg@10/dev/{which}", intervals[which]["dev"])
     print(f"{which:>20}: {intervals[which]['dev']}")
 chance = evaluation.random_ceiling(query_ids, dev.relevant, len(page_ids)).mean()
+cost = evaluation.paired_bootstrap(scores["raw-vlm-mean"], scores["raw-vlm-last-token"], SEED)
 run.record("ndcg@10/dev/chance", chance)
+run.record("ndcg@10/dev/cost-of-the-mean", cost)
 print(f"{'chance':>20}: {chance:.3f}")
+print(f"You saw one network with two poolings. The mean costs {cost} of NDCG@10.")
 figure = plots.systems(intervals, title="Three ways to one vector")
 run.figure(
     "pooling", figure, "NDCG@10 on dev pages: the embedding model, a raw VLM with two poolings; intervals."
@@ -157,91 +195,93 @@ run.figure(
 figure
 
 # %% [markdown]
-# The two raw lines are one network with two poolings. The distance between them is what the default costs.
+# So look at the modules of every model that you load. A wrong pooling raises no error.
 #
-# **In `tiny`** one thing flatters the raw model's last token: the small VLM and the small embedding model share their
-# weights (see the model cards), so with the right pooling the raw one *is* the embedding model. A published raw VLM
-# was never taught to compare, and stays low with any pooling until it is finetuned. Look at the mean, which nobody
-# trained for.
+# **In `tiny`** the raw VLM and the embedding model share their weights, so with the last token they score the same.
+# A published raw VLM was not trained to compare vectors: the right pooling does not replace finetuning.
 
 # %% [markdown]
-# ## 3. What does a model take?
+# ### Exercise 1: pooling by hand
+# In a batch, short rows are filled up with **padding**. `mask`, of shape (rows, tokens), is 1 at real tokens and 0 at
+# padding, which may stand before or after the text. Write `last_token(states, mask)`: the state of each row's last
+# *real* token. `states` has the shape (rows, tokens, dimensions).
 #
-# A **modality** is a kind of input. `modalities` lists them, `supports` answers for one or for a pair in one input,
-# such as a page with its title.
-
-# %%
-asked = ["text", "image", "video", "audio", ("text", "image"), ("text", "audio")]
-print(model.modalities)
-names = [" + ".join(m) if isinstance(m, tuple) else m for m in asked]
-answers = pd.DataFrame({"input": names, "supported": [model.supports(m) for m in asked]})
-print(answers.to_string(index=False))
-
-# %% [markdown]
-# How does it know? From the **processor**, the part that turns inputs to tensors: a tokenizer stands for text, an
-# image processor for images, a video processor for video, a feature extractor for audio, a chat template for
-# messages. A pair is supported if the model takes each part, and messages, since the library writes a pair as one
-# message.
+# <details><summary>Hint</summary>
 #
-# So take parts of the processor away, and ask the library again. Predict what is left with the tokenizer alone.
-
-# %%
-processor = model[0].processor
-parts = {"whole-processor": processor, "tokenizer-alone": processor.tokenizer}
-parts |= {"image-processor-alone": processor.image_processor}
-for what, part in parts.items():
-    found, _ = model[0].infer_modalities(model[0].model, part)
-    print(f"{what:>22}: {list(found)}")
-    run.record(f"modalities/{what}", len(found))
-
-# %% [markdown]
-# The network did not change; without its image processor it takes text, and messages made of text. If a model of yours
-# "does not support images", look for a missing `processor_config.json` before you look anywhere else.
-
-# %% [markdown]
-# ### Exercise 1: what can go in?
-# Write `unsupported(model, modalities)`: those of a list of modalities that the model does not take, in the list's
-# order.
+# Number the places of a row with `torch.arange`. In `mask * places`, which place has the largest value?
 #
-# *Hint: one question to `supports` for each.*
+# </details>
 
 
 # %%
-def unsupported(model, modalities: list) -> list:
+def last_token(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     # <solution>
-    return [modality for modality in modalities if not model.supports(modality)]
+    places = torch.arange(mask.shape[1])
+    last = (mask * places).argmax(dim=1)
+    return states[torch.arange(len(states)), last]
     # </solution>
 
 
+toy, after = torch.arange(24.0).reshape(2, 4, 3), torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+with torch.no_grad():
+    read = model[0](batch_to_device(model.preprocess(list(dev.queries.values())[:4]), model.device))
+    library = model[1](read)["sentence_embedding"].float().cpu()
+states, mask = read["token_embeddings"].float().cpu(), read["attention_mask"].cpu()
 check(
-    "what a model does not take",
-    [unsupported(model, asked), unsupported(model, ["text"])],
+    "pooling by hand",
+    last_token,
     [
-        (lambda a: a[0] is not None, "give back a list: put your answer in place of `...`"),
-        (lambda a: list(a[1]) == [], "text is supported, so nothing of ['text'] is left"),
-        (lambda a: "audio" in a[0], "there is no feature extractor, so audio is not supported"),
-        (lambda a: ("text", "audio") in a[0], "a pair needs both of its parts"),
-        (lambda a: list(a[0]) == asked[3::2], "only what contains audio is left, in the order of the list"),
+        (lambda f: f(toy, after) is not None, "not done yet: return the states, in place of `...`"),
+        (lambda f: f(toy, after).shape == (2, 3), "return one state for each row: (rows, dimensions)"),
+        (lambda f: torch.equal(f(toy, after)[0], toy[0, 1]), "the padding's state must not be returned"),
+        (lambda f: torch.equal(f(toy, after.flip(1))[0], toy[0, 3]), "padding can stand before the text too"),
+        (lambda f: torch.equal(f(states, mask), library), "the library's Pooling gives other states"),
     ],
 )
 
 # %% [markdown]
-# ## 4. Load time and call time
+# ## 3. Which inputs does a model take?
 #
-# Three dictionaries tell a model how to work:
+# A **modality** is a kind of input. `supports` says whether a model takes one, or several in one input. The library
+# looks at the **processor**, the part that turns inputs into tensors. A tokenizer stands for text, an image processor
+# for images, a feature extractor for audio, a chat template for messages, which can hold several modalities.
+#
+# The next cell also gives the library only a part of the processor. **Predict:** what is left with the tokenizer alone?
+
+# %%
+asked = ["text", "image", "video", "audio", ("text", "image"), ("text", "audio")]
+names = [" + ".join(m) if isinstance(m, tuple) else m for m in asked]
+answers = pd.DataFrame({"input": names, "supported": [model.supports(m) for m in asked]})
+print(answers.to_string(index=False))
+processor = model[0].processor
+parts = {"whole-processor": processor, "tokenizer-alone": processor.tokenizer}
+parts |= {"image-processor-alone": processor.image_processor}
+found = {}
+for what, part in parts.items():
+    found[what] = list(model[0].infer_modalities(model[0].model, part)[0])
+    print(f"{what:>22}: {found[what]}")
+    run.record(f"modalities/{what}", len(found[what]))
+print(f"You saw the tokenizer alone leave {' and '.join(found['tokenizer-alone'])}, with the same network.")
+
+# %% [markdown]
+# If a model of yours does not support images, check first that the files of its processor are complete.
+#
+# ## 4. Load time and call time
 #
 # | what | when | to whom |
 # | --- | --- | --- |
 # | `model_kwargs` | load | the network: `dtype`, `attn_implementation` |
-# | `processor_kwargs` | load | the processor: what is then written into its files when you save |
+# | `processor_kwargs` | load | the processor, and its files when you save |
 # | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
 #
-# The **pixel budget** matters most. Qwen3-VL shrinks an image until its area is at most `longest_edge`, which despite
-# its name is an area, and spends one token on every 32x32 pixels that fit. Predict: with a quarter of the pixels,
-# what happens to tokens, and to seconds?
+# The **pixel budget** decides how much of a page the model reads. Qwen3-VL shrinks an image until its area is at most
+# `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets.
+#
+# **Predict:** does a quarter of the pixels need a quarter of the tokens, or fewer? And a quarter of the time?
 
 # %%
-pages = [dev.image(page) for page in page_ids[:24]]
+pages = [dev.image(page).convert("RGB") for page in page_ids[:24]]
+areas = [P.longest_edge // 16, P.longest_edge // 4, P.longest_edge // 2, P.longest_edge]
 
 
 def budget(area):
@@ -249,13 +289,14 @@ def budget(area):
     return {"image": {"size": P.pixels | {"longest_edge": int(area)}}}
 
 
-def image_tokens_of(features):
-    return int(features["image_grid_thw"].prod()) // 4  # patches of 16x16, four to a token
-
+sizes = [grid(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
+views = [pages[0].resize((16 * across, 16 * down)) for across, down in sizes]
+captions = [f"{view.width} x {view.height} pixels" for view in views]
+plots.pages_row(views, captions, title="One page within four pixel budgets")
 
 # %%
 lines = []
-for area in (P.longest_edge // 16, P.longest_edge // 4, P.longest_edge // 2, P.longest_edge):
+for area in areas:
     tokens = image_tokens_of(model.preprocess(pages[:1], processing_kwargs=budget(area)))
     model.encode(pages[:2], processing_kwargs=budget(area), batch_size=2)  # warm up
     start = time.perf_counter()
@@ -266,69 +307,76 @@ for area in (P.longest_edge // 16, P.longest_edge // 4, P.longest_edge // 2, P.l
     run.record(f"seconds/pixels/{area}", seconds)
 table = pd.DataFrame(lines)
 print(table.round(1).to_string(index=False))
+share = table.iloc[1] / table.iloc[3]
+print(f"You saw a quarter of the pixels need {share['image tokens']:.0%} of the tokens", end=" ")
+print(f"and {share['ms a page']:.0%} of the time.")
 figure = plots.cost_of_pixels(table)
-run.figure(
-    "pixels", figure, "Image tokens and milliseconds a page by pixel budget: both grow with the pixels."
-)
+run.figure("pixels", figure, "Image tokens and milliseconds a page by pixel budget, on this machine.")
 figure
 
 # %% [markdown]
-# Tokens grow with pixels, but not quite in step: each side is cut down to whole tokens, and small pages lose most by
-# it. Seconds grow too; what is left at few pixels is opening and shrinking the page. What few pixels do to the
-# *score* is lesson 08's plot. The budget above was given **at call time**, and each call had its own. At **load
-# time** it becomes the processor's, and the clean way to keep one is the attribute that we set at the top.
+# Each side is cut down to whole tokens, so a smaller budget can lose more tokens than pixels. The time is one run on this
+# machine. Lesson 08 measures what fewer pixels do to the *score*.
+#
+# **Watch out:** a limit can be ignored without a warning, as people have
+# [reported](https://github.com/huggingface/transformers/issues/41955). Count the tokens of a page, as here, and use one
+# budget for training, pages and search.
+#
+# The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:** which wins?
 
 # %%
 small = budget(P.longest_edge // 4)["image"]  # {"size": {...}}
 loaded = SentenceTransformer(name, device=device(), model_kwargs=kwargs, processor_kwargs=small)
-at_load = loaded.preprocess(pages[:1])
-at_call = loaded.preprocess(pages[:1], processing_kwargs=budget(P.longest_edge))
-print(f"processor_kwargs, at load: {image_tokens_of(at_load)} image tokens")
-print(f"processing_kwargs, at call: {image_tokens_of(at_call)} image tokens")
+at_load = image_tokens_of(loaded.preprocess(pages[:1]))
+at_call = image_tokens_of(loaded.preprocess(pages[:1], processing_kwargs=budget(P.longest_edge)))
+print(f"processor_kwargs, at load: {at_load} image tokens")
+print(f"processing_kwargs, at call: {at_call} image tokens")
+print(f"You saw {'the call' if at_call > at_load else 'the load'} win.")
 del loaded
 
 # %% [markdown]
-# The call wins over the load. Whatever you choose, **train and search with the same budget**: a model that learned to
-# read large print does not read small print. The old names `min_pixels` and `max_pixels` still load, with a warning,
-# and stick in the saved files, where they overrule a later `size` without a word.
-
-# %% [markdown]
 # ### Exercise 2: tokens before you run
-# A page is `width` x `height` pixels. If its area exceeds the budget, both sides are divided by the same factor
-# √(area / budget), then cut down to a multiple of 32; one token is 32x32 pixels. Write `image_tokens`. (Pages within
-# the budget are rounded instead, which we leave out: the function is for pages that are too large.)
+# If the area of a page exceeds the budget, both sides are divided by the same factor √(area / budget), then cut down to
+# a multiple of 32. One token is 32x32 pixels. Write `image_tokens` for such pages.
 #
-# *Hint: `math.floor(side / factor / 32)` is the number of tokens along one side.*
+# <details><summary>Hint</summary>
+#
+# Compute the factor first. Then count the whole tokens along each side; `//` divides and cuts down.
+#
+# </details>
 
 
 # %%
 def image_tokens(width: int, height: int, area: int) -> int:
     # <solution>
-    factor = math.sqrt(width * height / area)
-    return math.floor(width / factor / 32) * math.floor(height / factor / 32)
+    factor = (width * height / area) ** 0.5
+    return int(width / factor // 32) * int(height / factor // 32)
     # </solution>
 
 
-areas = (60_000, 30_000)
-ours = [image_tokens(*pages[0].size, area) for area in areas] + [image_tokens(1654, 2339, 600 * 600)]
-library = [image_tokens_of(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
+tried = (60_000, 30_000)
+ours = [image_tokens(*pages[0].size, area) for area in tried] + [image_tokens(1654, 2339, 600 * 600)]
+counted = [image_tokens_of(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in tried]
 scan = "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: the root of area by budget"
 check(
     "image tokens",
     ours,
     [
-        (lambda a: a[0] is not None, "give back a number: put your answer in place of `...`"),
-        (lambda a: all(n == int(n) for n in a), "give a whole number"),
+        (lambda a: a[0] is not None, "not done yet: return a number, in place of `...`"),
+        (lambda a: all(n == int(n) for n in a), "return a whole number"),
         (lambda a: a[2] == 330, f"{scan}, then each side cut down"),
-        (lambda a: a[:2] == library, "the processor comes to another number of tokens"),
+        (lambda a: a[:2] == counted, "the processor comes to another number of tokens"),
     ],
 )
 
 # %% [markdown]
-# ### dtype, and attention
+# ### dtype and attention
 #
-# What does a model weigh, and in which numbers does it compute? Predict: without `dtype`, do you get float32, torch's
-# default?
+# The **dtype** is the kind of number that the weights are stored in. The
+# [attention implementation](https://huggingface.co/docs/transformers/attention_interface) decides speed: `sdpa` is part
+# of torch and runs everywhere, flash attention needs a GPU and a package of its own.
+#
+# **Predict:** if you do not set `dtype`, do you get float32, torch's default?
 
 # %%
 unset = SentenceTransformer(name, device="cpu")
@@ -336,113 +384,170 @@ for which, loaded in {"unset": unset, P.dtype: model}.items():
     weights = list(loaded.parameters())
     print(f"dtype {which}: {weights[0].dtype}, {sum(w.nbytes for w in weights) / 2**20:.0f} MiB")
     run.record(f"bytes/parameter/{which}", weights[0].element_size())
-del unset
+print(f"You saw that unset means {next(unset.parameters()).dtype}: the dtype of the files.")
+print("attention, as asked for above:", model[0].model.config._attn_implementation)
+del unset, loaded
 
 # %% [markdown]
-# Unset means *as the files are stored*, here bfloat16; on a CPU the library warns, above. That halves the memory, and
-# on a processor without bfloat16 units it is slower; finetuning all weights in it loses small updates. So on a CPU
-# ask for float32, on a modern GPU for bfloat16, and on a T4, which has none, for float16.
-#
-# **Attention** has several implementations with the same results. The fastest need a GPU and a package of their own,
-# so code that has to run anywhere asks for the best and falls back.
-
-
-# %%
-def load_with(attentions: list[str]) -> SentenceTransformer:
-    """The model with the first of the attention implementations that this machine has."""
-    for attention in attentions:
-        options = {"dtype": P.dtype, "attn_implementation": attention}
-        try:
-            return SentenceTransformer(name, device=device(), model_kwargs=options)
-        except ImportError as error:
-            print(f"{attention}: not here ({str(error).splitlines()[0][:70]}…)")
-    raise ImportError(f"none of {attentions} works here")
-
-
-def vectors_with(attentions):
-    loaded = load_with(attentions)
-    print("runs with:", loaded[0].model.config._attn_implementation)
-    return loaded.encode(list(dev.queries.values())[:8], convert_to_tensor=True).float()
-
-
-# %%
-fast, slow = vectors_with(["kernels-community/flash-attn2", "sdpa"]), vectors_with(["eager"])
-difference = (fast - slow).abs().max().item()
-print(f"largest difference from eager attention: {difference:.1e}")
-run.record("attention/difference", difference)
+# bfloat16 needs half the memory of float32, but can be slow on a CPU, as the library warns. Ask for float32 on a CPU,
+# for bfloat16 on a modern GPU, and for float16 on a T4, which has no bfloat16 units.
 
 # %% [markdown]
-# `sdpa` is part of torch and runs everywhere, on a T4 too. `eager` writes the formula out; it is the slowest, and the
-# one to debug with.
+# ### Exercise 3: what did they change?
+# Four colleagues wanted the embedding model above, in float32. Each made one mistake. They saw:
 #
+# | | pooling | modalities | image tokens of a page | bytes of a weight |
+# | --- | --- | --- | --- | --- |
+# | A | last token | text, image, video, message | 12 | 4 |
+# | B | last token | text, image, video, message | 63 | 2 |
+# | C | mean | text, image, video, message | 63 | 4 |
+# | D | last token | text, message | – | 4 |
+#
+# Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another budget) or
+# `"dtype"` (left unset). Who will find far fewer right pages without an error, as section 2 measured?
+#
+# <details><summary>Hint</summary>
+#
+# Compare each row with what the cells above print for `model`.
+#
+# </details>
+
+# %%
+# <solution> stub: mistakes = {"A": ..., "B": ..., "C": ..., "D": ..., "far fewer right pages": ...}
+mistakes = {"A": "pixels", "B": "dtype", "C": "raw", "D": "processor", "far fewer right pages": "C"}
+# </solution>
+known = {"raw", "processor", "pixels", "dtype"}
+check(
+    "what did they change",
+    mistakes,
+    [
+        (lambda a: {a[who] for who in "ABCD"} == known, "use each of the four names once"),
+        (lambda a: a["D"] == "processor", "D: which part tells the library that a model takes images?"),
+        (lambda a: a["B"] == "dtype", "B: how many bytes has a weight in float32?"),
+        (lambda a: a["A"] == "pixels", "A: what decides the number of image tokens?"),
+        (lambda a: a["far fewer right pages"] == "C", "who gets the mean of all tokens?"),
+    ],
+)
+
+# %% [markdown]
 # ## 5. A reranker
 #
-# An embedding model never sees query and page together. A **reranker**, a `CrossEncoder`, does: one pass for each pair,
-# one score out. It is slow, so it gets a few candidates. `rank` takes a query and documents, and `predict` takes pairs.
-# Documents may be of any kind that the model supports, side by side.
+# A **reranker**, a [`CrossEncoder`](https://sbert.net/docs/cross_encoder/usage/usage.html), reads query and page
+# together and gives one score. It needs a pass for each pair, so it gets few candidates. `rank` takes a query and
+# documents; `predict` takes pairs.
+#
+# The next cell ranks four pages for the first query: the pages of three other queries, and its own page last.
+# **Predict:** where does its own page come out?
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
 reranker[0].processing_kwargs |= {"image": {"size": P.pixels}}
 print(" > ".join(type(module).__name__ for module in reranker), "|", reranker.modalities)
-
-# %%
 query, right = dev.queries["q0"], min(dev.relevant["q0"])
-others = [page for page in top if page != right][:2]
-documents = [
-    dev.image(others[0]),
-    "A page on coffee, without any figures.",
-    dev.image(right),
-    {"text": query, "image": dev.image(others[1])},
-]
-kinds = ["another page", "a text", "the right page", "the query's own words on another page"]
-print(f"\n{query}")
-for hit in reranker.rank(query, documents):
-    print(f"{hit['score']:.3f}  {kinds[hit['corpus_id']]}")
+candidates = [min(dev.relevant[other]) for other in query_ids[1:4]] + [right]
+documents = [dev.image(page) for page in candidates]
+hits = reranker.rank(query, documents)
+ranked = [candidates[hit["corpus_id"]] for hit in hits]
+shown = [documents[hit["corpus_id"]] for hit in hits]
+place = 1 + ranked.index(right)
+margin = hits[0]["score"] - hits[1]["score"]
+run.record("reranker/first-example/place", place)
+run.record("reranker/first-example/margin", margin)
+print(f"You saw the query's own page at place {place}. The first page leads the second by {margin:.3f}.")
+captions = [f"score {hit['score']:.3f}" for hit in hits]
+plots.gallery(query, shown, ranked, dev.relevant["q0"], captions=captions)
 
 # %% [markdown]
-# Scores lie between 0 and 1, since a sigmoid closes the model. It ends in **LogitScore**: the language model is asked
-# for its next word after query and document, and the score is how much rather it would say *yes* than *no*. `predict`
-# gives the same for pairs, and with the identity in place of the sigmoid the bare difference of the two logits.
+# The last module is [LogitScore](https://sbert.net/docs/package_reference/cross_encoder/modules.html). It asks the
+# language model for the next word after query and page. The **logit** says how much the model prefers *yes* to *no*. A
+# sigmoid turns it into a score between 0 and 1. **Predict:** which logit belongs to a score of 0.5?
 
 # %%
-pairs = [(query, document) for document in documents]
-scores = reranker.predict(pairs)
+pairs = [(query, document) for document in shown]
+values = reranker.predict(pairs)
 logits = reranker.predict(pairs, activation_fn=torch.nn.Identity())
-print(pd.DataFrame({"document": kinds, "logit": logits, "score": scores}).round(3).to_string(index=False))
-difference = (torch.sigmoid(torch.tensor(logits)) - torch.tensor(scores)).abs().max().item()
+print(pd.DataFrame({"page": ranked, "logit": logits, "score": values}).round(3).to_string(index=False))
+difference = (torch.sigmoid(torch.tensor(logits)) - torch.tensor(values)).abs().max().item()
 run.record("reranker/sigmoid-difference", difference)
+print(f"The sigmoid of the logits differs from the scores by at most {difference:.1e}.")
+print(f"So a logit of 0 belongs to a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
 
 # %% [markdown]
-# So much for one query. Now each dev query with its own page and the look-alikes that its row of the data set brings
-# along: how often is the right page first?
+# One query proves nothing. Each row of the data also has **look-alikes**, pages that are easily mistaken for the right
+# one. We count how often the right page comes first among them.
+#
+# Documents may be texts, pages, or dictionaries with both. So we also put the query's own words beside one look-alike.
+# **Predict:** does this wrong page then beat the right one more often?
 
 # %%
-columns = [name for name in rows.column_names if name == "image" or name.startswith("negative_")]
-firsts = []
+columns = [column for column in rows.column_names if column == "image" or column.startswith("negative_")]
+firsts, plain, worded = [], [], []
 for row in rows.select(range(min(ROWS or 40, len(rows)))):
-    values = reranker.predict([(row["query"], row[column]) for column in columns], batch_size=8)
-    firsts.append(float(values.argmax() == 0))
+    documents = [row[column] for column in columns]
+    documents += [{"text": row["query"], "image": row[columns[1]]}]
+    values = reranker.predict([(row["query"], document) for document in documents], batch_size=8)
+    firsts.append(float(values[:-1].argmax() == 0))
+    plain.append(float(values[1] > values[0]))
+    worded.append(float(values[-1] > values[0]))
 interval = evaluation.bootstrap(firsts, SEED)
+more = evaluation.paired_bootstrap(plain, worded, SEED)
 run.record("right-first/reranker", interval)
+run.record("wrong-page-wins/more-with-the-query-s-words", more)
 run.save()
-print(f"The right page first among {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}")
+print(f"The right page is first among {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}.")
+print(f"The look-alike beats it for {sum(plain):.0f} of {len(plain)} queries,", end=" ")
+print(f"with the query's words for {sum(worded):.0f}. The share changes by {more}.")
+verdict = "cannot" if more.low <= 0 <= more.high else "can"
+print(f"So these queries {verdict} tell this change from none.")
 
 # %% [markdown]
-# Is the mixture with the query's own words above or below the right page? A model that reads only words falls for it.
-# And is the right page on top? A small reranker can be wrong about one query, and here it may even put the coffee
-# above a page. One query is an anecdote; the share over all of them, with its interval, is the figure. In `tiny`, the
-# reranker met these wordings for the first time. Lesson 09 trains rerankers, and measures when they are worth their
-# seconds.
+# ## Three questions
+# Answer from memory, then unfold.
 #
-# **Watch out**: a score of 0.9 is not a probability until somebody has checked (*calibration*), and scores of two
-# models do not compare.
+# **1.** A raw VLM in `SentenceTransformer` searches badly, without an error. What do you check first?
+#
+# - a) the pooling
+# - b) the batch size
+# - c) the prompts
+#
+# <details><summary>Answer</summary>
+#
+# **a.** Without a `modules.json`, the library takes the mean of all tokens. Not b: the batch size decides time and
+# memory. Not c: a raw VLM was trained without prompts for search.
+#
+# </details>
+#
+# **2.** A page of 896 x 1152 pixels must fit an area of 448 x 576. How many image tokens does it have?
+#
+# - a) 63
+# - b) 252
+# - c) 1,008
+#
+# <details><summary>Answer</summary>
+#
+# **b.** Both sides are halved: 448 / 32 = 14 across, 576 / 32 = 18 down. Not a: that is an area of 224 x 288. Not c:
+# those are patches, four to a token.
+#
+# </details>
+#
+# **3.** For one query, your reranker gives a page 0.9, and another reranker gives another page 0.8. What follows?
+#
+# - a) the first page is the better answer
+# - b) the first page answers the query with a probability of 90%
+# - c) nothing yet
+#
+# <details><summary>Answer</summary>
+#
+# **c.** One model must score both pages. Not a: each model has its own scale. Not b: nobody has checked that
+# (*calibration*).
+#
+# </details>
 
 # %% [markdown]
 # ## You have
-# - loaded a ready model and a raw one, and measured what the default pooling of the raw one does to the score
-# - asked for modalities, and found them in the parts of the processor
-# - set pixels at load and at call time, met the dtype that "unset" means, and fallen back in attention
-# - ranked texts, pages and a mixture with a reranker, and read its logits
+# - loaded a ready model and a raw one, and measured what the default pooling costs
+# - followed a page to one vector, pooled by hand, and computed image tokens before a run
+# - found the modalities in the parts of the processor, and set pixels, dtype and attention
+# - ranked pages with a reranker, read its logits, and put words beside a wrong page
 #
-# **Next**: lesson 02 gives a model every kind of input there is, and looks at where the vectors land.
+# **Next**: lesson 02 gives a model every kind of input. Lesson 09 trains rerankers.
