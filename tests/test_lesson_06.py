@@ -103,46 +103,59 @@ def test_caching_adds_to_the_gradients_that_are_there(functions, columns):
     assert all(torch.allclose(2 * one, p.grad) for one, p in zip(once, model.parameters(), strict=True))
 
 
-def test_pieces_by_tokens_are_the_library_s(functions):
-    from sentence_transformers.base.losses.gradcache import _minibatch_ranges
+def test_a_broken_pass_of_the_exercise_gives_the_right_loss_and_wrong_gradients(functions, columns):
+    whole, broken = Toy(), Toy()
+    loss = functions["cached_step"](whole, columns, 3)
+    assert functions["broken_step"](broken, columns, 3).item() == pytest.approx(loss.item(), abs=1e-12)
+    assert any(not torch.allclose(p.grad, q.grad) for p, q in zip(whole.parameters(), broken.parameters(), strict=True))
 
-    torch.manual_seed(3)
-    for budget in (5, 20, 64, 1000):
-        lengths = torch.randint(1, 40, (25,))
-        mask = torch.arange(40)[None] < lengths[:, None]
-        ranges = _minibatch_ranges({"input_ids": mask, "attention_mask": mask}, 8, budget)
-        assert functions["fill"](lengths.tolist(), budget) == [end - begin for begin, end in ranges]
+
+def test_a_difference_is_a_share_of_the_largest_gradient_and_a_missing_one_counts_as_zero(functions):
+    functions["DEVICE"] = "cpu"
+    one = {"a": torch.tensor([4.0, 1.0]), "b": torch.tensor([2.0])}
+    assert functions["difference"](one, one) == 0
+    assert functions["difference"](one, {"a": one["a"]}) == 0.5
 
 
 # --- the lesson ---
 
 
-def test_lesson_06_counts_what_the_notebook_holds_as_well(metrics):
-    assert metrics["memory/plain/128"] + 200 < metrics["memory/with-notebook"] < 8 * 1024
+def test_lesson_06_needs_at_most_5_gb_with_what_the_notebook_holds(metrics):
+    assert metrics["memory/plain/64"] + 200 < metrics["memory/with-notebook"] < 5 * 1024
 
 
 def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(metrics):
-    assert metrics["gradients/difference"] <= 1e-4
+    assert metrics["gradients/difference"] <= 1e-3, "a share of the largest gradient"
     assert metrics["loss/difference"] <= 1e-4
 
 
 def test_lesson_06_caching_holds_memory_where_the_plain_loss_grows(metrics):
-    assert metrics["memory/cached/128"] <= 1.5 * metrics["memory/cached/16"]
-    assert metrics["memory/plain/128"] >= 3 * metrics["memory/plain/16"]
+    growth = {kind: metrics[f"memory/{kind}/64"] - metrics[f"memory/{kind}/8"] for kind in ("plain", "cached")}
+    assert growth["plain"] >= 3 * growth["cached"] > 0
+    assert metrics["memory/cached/64"] <= 1.5 * metrics["memory/cached/8"]
+    assert metrics["memory/plain/8"] < metrics["memory/plain/16"] < metrics["memory/plain/64"]
 
 
-def test_lesson_06_checkpointing_saves_memory_too_and_the_two_go_together(metrics):
-    assert metrics["memory/cached/128"] < metrics["memory/plain-checkpointing/128"] < metrics["memory/plain/128"]
-    assert metrics["memory/cached-checkpointing/128"] < metrics["memory/plain-checkpointing/128"]
+def test_lesson_06_checkpointing_saves_memory_too_and_less_beside_the_cache(metrics):
+    plain, cached = (metrics[f"memory/{kind}/64"] for kind in ("plain", "cached"))
+    with_plain, with_cached = (metrics[f"memory/{kind}-checkpointing/64"] for kind in ("plain", "cached"))
+    assert cached < with_plain < plain and with_cached < with_plain
+    assert plain - with_plain > cached - with_cached
 
 
-def test_lesson_06_says_that_more_pages_to_pick_from_mean_more_errors(metrics):
-    assert metrics["loss/train/batch-2"] < metrics["loss/train/batch-8"] < metrics["loss/train/batch-32"]
+def test_lesson_06_more_pages_to_pick_from_raise_the_loss_of_the_same_embeddings(metrics):
+    assert metrics["loss/batch-2"] < metrics["loss/batch-8"] < metrics["loss/batch-32"]
 
 
-def test_lesson_06_trains_the_models_that_it_compares(metrics):
-    for size in (2, 8, 32):
-        assert metrics[f"ndcg@10/dev/batch-{size}"] != metrics["ndcg@10/dev/before"]
-    assert metrics["ndcg@10/dev/batch-32"] > metrics["ndcg@10/dev/before"]
-    gain = metrics["ndcg@10/dev/batch-32"] - metrics["ndcg@10/dev/batch-2"]
-    assert metrics["ndcg@10/dev/gain-of-negatives"] == pytest.approx(gain)
+def test_lesson_06_a_token_budget_bounds_the_tokens_and_changes_no_loss(metrics):
+    def of(measure):
+        return metrics[f"mini-batch/{measure}/rows"], metrics[f"mini-batch/{measure}/tokens"]
+
+    by_rows, by_tokens = of("pieces")
+    assert by_tokens < by_rows
+    assert max(of("tokens-at-most")) <= metrics["mini-batch/budget"]
+    assert of("loss")[0] == pytest.approx(of("loss")[1], abs=1e-3)
+
+
+def test_lesson_06_small_pages_raise_the_loss_of_the_same_rows(metrics):
+    assert metrics["mini-batch/loss/rows"] > 2 * metrics["loss/batch-32"]

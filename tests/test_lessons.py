@@ -17,7 +17,7 @@ SHORTENED = {
     "03": ({"ROWS": 16}, {"rows": 16}),
     "04": ({"ROWS": 20}, {"queries": 20}),
     "05": ({"ROWS": 64, "IMAGE_TOWER": True}, {"queries": 64, "rows": 64}),
-    "06": ({"ROWS": 16}, {"rows": 16, "updates": 1}),
+    "06": ({"ROWS": 16}, {"rows": 16}),
     "07": ({"ROWS": 128}, {"steps": 4}),
     "08": ({"ROWS": 12}, {}),
     "09": ({"ROWS": 8}, {"queries": 8}),

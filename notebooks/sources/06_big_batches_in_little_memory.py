@@ -2,14 +2,14 @@
 # # 06 · Big batches in little memory
 #
 # **You will be able to**
-# - say what an in-batch negative is, and measure what more of them are worth
+# - say what an in-batch negative is, and count how many a query meets
+# - measure the peak memory of a training step against its batch size
 # - write gradient caching from scratch, and show that it gives the same loss and the same gradients
-# - measure peak memory against batch size, plain and cached, with and without activation checkpointing
-# - choose `mini_batch_size` or `mini_batch_num_tokens`, and say what either costs in time
+# - choose `mini_batch_size` or `mini_batch_num_tokens`, and say what caching costs in time
 #
 # **Time** tiny 6 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
 #
-# **Memory** tiny 8 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 5 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 uses what this one takes apart
 
@@ -24,7 +24,6 @@ from course_utils.machine import device, quiet
 quiet()  # drops library messages that ask nothing of you
 
 import gc
-import re
 import time
 
 import pandas as pd
@@ -34,51 +33,47 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 from torch.nn.functional import cross_entropy, normalize
 from tqdm.auto import tqdm
-from transformers import get_linear_schedule_with_warmup
 
-from course_utils import evaluation, memory, plots
+from course_utils import memory, plots
 from course_utils.adapters import add_lora
 from course_utils.checkpoints import checkpoint
-from course_utils.corpus import build_corpus
 from course_utils.dataset import prepare_dataset
 from course_utils.exercises import check, close
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
 P = load_profile(PROFILE)
-DEVICE = "cpu" if P.drawn else device()  # tiny measures the CPU's memory, also beside a GPU
-run = Run("06_big_batches_in_little_memory", profile=PROFILE, seed=SEED)
 
 # %% [markdown]
 # ## 1. The other rows are the negatives
 #
-# A row brings a **query** (the anchor), its **positive** page and a **hard negative**. `MultipleNegativesRankingLoss`
-# embeds a batch of rows, and asks each query to pick its own positive among *all* pages of the batch: a softmax over
-# cosines, times a scale of 20, with the positive as the right class. The pages of the other rows are **in-batch
-# negatives**. They cost nothing: they are embedded anyway.
+# A row of training data has a **query** (the anchor), the page that answers it (the **positive**) and a **hard
+# negative**, a page that looks alike and does not answer.
+# [`MultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html#multiplenegativesrankingloss)
+# embeds a batch of rows and asks each query to pick its own positive among *all* pages of the batch.
 #
-# `ROWS` takes fewer rows, for a quick look.
+# ![A table with four queries as rows and the eight pages of their batch as columns. Each query has one positive, on
+# the diagonal. Its own hard negative and all pages of the other rows are negatives.](images/06_in_batch_negatives.svg)
+#
+# The pages of the other rows are **in-batch negatives**. They need no extra work: the batch embeds them anyway.
+#
+# The next cell loads the rows and the model. `ROWS` takes fewer rows, for a quick look.
 
 # %%
-dataset = prepare_dataset(P)
-train_data = load_dataset(dataset, "train", split=P.train_split)
-dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
-rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 256, len(train_data))))
-dev = build_corpus(dev_data)
+DEVICE = "cpu" if P.drawn else device()  # tiny measures the CPU's memory, also beside a GPU
+MINI = min(8, P.mini_batch_size)
+run = Run("06_big_batches_in_little_memory", profile=PROFILE, seed=SEED)
+train_data = load_dataset(prepare_dataset(P), "train", split=P.train_split)
+rows = train_data.shuffle(seed=SEED).select(range(min(ROWS or 64, len(train_data))))
 print(rows)
 
-# %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 
 
-def load_model(frozen=""):
-    """The embedding model; parameters whose name matches `frozen` are not trained."""
-    model = SentenceTransformer(checkpoint(P.embedder), device=DEVICE, model_kwargs=kwargs)
+def load_model():
+    """The embedding model, ready for training."""
+    model = SentenceTransformer(checkpoint(P.embedder), device=DEVICE, model_kwargs=kwargs).train()
     model[0].processing_kwargs |= {"image": {"size": P.pixels}}
-    for name, parameter in model.named_parameters():
-        if frozen and re.search(frozen, name):
-            parameter.requires_grad_(False)
     if P.lora:
         add_lora(model)
     return model
@@ -87,8 +82,10 @@ def load_model(frozen=""):
 model = load_model()
 
 # %% [markdown]
-# The loss takes **features**, one dictionary of tensors for each column: what the collator makes of a batch with
-# `model.preprocess`. Eight rows, then, through the library and by hand.
+# The loss takes **features**: one dictionary of tensors for each column, made by
+# [`model.preprocess`](https://sbert.net/docs/package_reference/sentence_transformer/model.html).
+# From the embeddings it computes all cosines, times a scale of 20. A softmax over each query's pages follows, and the
+# cross entropy asks for the positive. `in_batch_loss` does the same by hand.
 
 
 # %%
@@ -102,7 +99,10 @@ def features(model, rows):
     return [prepare(model, rows[column]) for column in ("query", "image", "negative_0")]
 
 
-# %%
+def embed(model, part):
+    return model(part)["sentence_embedding"]
+
+
 def in_batch_loss(queries, positives, negatives, scale=20.0):
     """Mean cross entropy of picking one's own positive; three tensors (rows, dimensions)."""
     pages = torch.cat([positives, negatives])
@@ -110,14 +110,13 @@ def in_batch_loss(queries, positives, negatives, scale=20.0):
     return cross_entropy(similarity * scale, torch.arange(len(queries), device=queries.device))
 
 
+# %%
 eight = rows.select(range(8))
 with torch.no_grad():
-    queries, positives, negatives = (model(column)["sentence_embedding"] for column in features(model, eight))
+    queries, positives, negatives = (embed(model, column) for column in features(model, eight))
     library = losses.MultipleNegativesRankingLoss(model)(features(model, eight), labels=None)
-ours = in_batch_loss(queries, positives, negatives)
-print(f"library {library:.6f}, by hand {ours:.6f}")
+print(f"library {library:.6f}, by hand {in_batch_loss(queries, positives, negatives):.6f}")
 
-# %%
 cosines = model.similarity(queries, torch.cat([positives, negatives])).float().cpu()
 figure = plots.similarity_matrix(cosines, eight["query"])
 alt = "Cosines of eight queries with the eight positives and eight hard negatives of their batch."
@@ -125,15 +124,19 @@ run.figure("similarities", figure, alt)
 figure
 
 # %% [markdown]
-# Each row of the picture is one softmax. It should be brightest inside its white border. Bright cells elsewhere are the
-# pages that this query confuses, and those are what the loss pushes away. With 8 rows there are few to confuse.
+# Each row of the picture is one softmax. It should be brightest inside its white border. The loss pushes away pages
+# that are bright elsewhere: the query confuses them with its own.
 
 # %% [markdown]
 # ### Exercise 1: gradient accumulation
 # A training runs with `per_device_train_batch_size=8` and `gradient_accumulation_steps=4`, one hard negative a row.
 # Each update of the weights has seen 32 rows. How many pages were in one query's softmax, its own positive included?
 #
-# *Hint: the loss is called once for each batch of 8, and knows nothing of the others.*
+# <details><summary>Hint</summary>
+#
+# The loss is called once for each batch of 8, and knows nothing of the others.
+#
+# </details>
 
 # %%
 # <solution> stub: competing = ...
@@ -148,133 +151,79 @@ tests = [
 check("pages in one softmax", competing, tests)
 
 # %% [markdown]
-# ### What more negatives are worth
-#
-# A larger batch changes two things at once: each query meets more negatives, and the same pages make fewer updates of
-# the weights. Accumulation separates them. Below, every training sees the same rows in the same order and updates after
-# every 32; only the number of rows in one softmax differs. So do not read these scores as a recipe for small batches:
-# these accumulate.
-#
-# The budget is small, so that it fits the lesson. Predict: which is best, and will 60 dev queries be enough to tell?
+# ### What more rows change
+# The next cell embeds some rows once, then computes the loss with few rows in each softmax, and with more. Predict:
+# does the loss fall, stay or grow?
 
 # %%
-per_update = min(32, len(rows))
-updates = len(rows) // per_update
-
-
-def finetune(batch_size):
-    """A model trained on `rows`, and its mean loss; each softmax holds `batch_size` rows."""
-    model = load_model(P.frozen).train()
-    loss = losses.MultipleNegativesRankingLoss(model)
-    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=P.learning_rate)
-    schedule = get_linear_schedule_with_warmup(optimizer, updates // 4, updates)
-    total = 0.0
-    for update in tqdm(range(updates), f"batch {batch_size}"):
-        for start in range(update * per_update, (update + 1) * per_update, batch_size):
-            batch = rows.select(range(start, start + batch_size))
-            value = loss(features(model, batch), labels=None) * batch_size / per_update
-            value.backward()
-            total += value.item()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    return model, total / updates
-
-
-# %%
-def dev_scores(model):
-    """NDCG@10 of every dev query."""
-    options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
-    query_vectors = model.encode_query(list(dev.queries.values()), **options)
-    page_vectors = model.encode_document(list(dev.corpus.values()), **options)
-    ids = list(dev.queries), list(dev.corpus)
-    return evaluation.per_query_ndcg(query_vectors, page_vectors, *ids, dev.relevant)
-
-
-before = dev_scores(model)
-scores = {}
-for size in (2, 8, 32):
-    if size <= per_update:
-        trained, mean_loss = finetune(size)
-        scores[size] = dev_scores(trained)
-        run.record(f"loss/train/batch-{size}", mean_loss)
-        print(f"{size:>2} rows in a softmax: mean training loss {mean_loss:.3f}")
-        del trained  # one trained model at a time
-        gc.collect()
-
-# %%
-intervals = {size: evaluation.bootstrap(values) for size, values in scores.items()}
-least, most = min(scores), max(scores)
-measured = {"before": evaluation.bootstrap(before)}
-measured |= {f"batch-{size}": interval for size, interval in intervals.items()}
-measured["gain-of-negatives"] = evaluation.paired_bootstrap(scores[least], scores[most])
-for name, interval in measured.items():
-    run.record(f"ndcg@10/dev/{name}", interval)
-    print(f"{name:>17}: {interval}")
-print(f"the last line: {most} rows in a softmax over {least}, the same queries")
-
-# %%
-figure = plots.score_by_batch_size(intervals, measured["before"])
-alt = "NDCG@10 on dev pages by the number of rows in one softmax, with 95% intervals."
-run.figure("batch_size", figure, alt)
-figure
+per_batch = min(32, len(rows))
+pieces = []
+for start in range(0, per_batch, MINI):
+    columns = features(model, rows.select(range(start, min(start + MINI, per_batch))))
+    with torch.no_grad():
+        pieces.append([embed(model, column) for column in columns])
+vectors = [torch.cat(column) for column in zip(*pieces, strict=True)]
+grown = {}
+for size in (2, 8, per_batch):
+    softmaxes = zip(*(vector.split(size) for vector in vectors), strict=True)
+    grown[size] = torch.stack([in_batch_loss(*one) for one in softmaxes]).mean().item()
+    run.record(f"loss/batch-{size}", grown[size])
+    print(f"{size:>2} rows, {2 * size:>2} pages in each softmax: mean loss {grown[size]:.4f}")
 
 # %% [markdown]
-# The loss first: the more pages there are to pick from, the more a query errs, and it is errors that give gradients. A
-# good model picks one of four pages without effort and learns nothing from it.
+# You saw the loss grow, although no embedding changed. It has to: every further page takes probability away from the
+# positive, and the gradient comes from this lost probability. So do not compare losses between batch sizes.
 #
-# Then the last line: the same queries, scored by two trainings that differ in nothing but negatives. If its interval
-# lies above zero, the negatives did it. If it holds zero, 60 queries and one short training cannot tell, and the honest
-# thing is to say so. Few pages of dev are left to win, too: the dotted line is where training began.
+# Do larger batches also give a better retriever? One short training cannot tell.
+# [RocketQA (Qu et al. 2021)](https://arxiv.org/abs/2010.08191) measured it for text.
 #
-# **Go deeper**: [Qu et al. 2021, RocketQA](https://arxiv.org/abs/2010.08191), on batch size and hard negatives.
+# **Watch out**: the larger the batch, the likelier another row's page answers the query too. `NO_DUPLICATES` as
+# [batch sampler](https://sbert.net/docs/package_reference/base/sampler.html) keeps equal inputs
+# out of one batch. It cannot see that two different pages both answer.
 #
 # ## 2. What a big batch costs
 #
-# To compute gradients, a model keeps what every layer computed, the **activations**, for every page of the batch, until
+# To compute gradients, a model keeps the output of every layer, the **activations**, for every page of the batch until
 # the backward pass has used them. How does memory grow with the batch?
 #
-# Peak memory has to be measured in a *fresh process* for each point: a process that has once held a large batch does
-# not reliably give the memory back. Here is all that such a process runs: one step of training, with its imports
-# inside, since it starts from nothing. All weights train, the image tower's too; frozen layers would keep less.
+# A process that has held a large batch does not reliably give the memory back. So each point is measured in a *fresh
+# process*, which runs this function. All weights train, also those of the image tower.
 
 
 # %%
-def training_step(kind, columns, folder, options, mini_batch_size, lora):
-    """One step on the features in the file `columns`; `kind`: the loss, and checkpointing or not."""
-    import time
-
+def training_step(kind, files, folder, options, mini_batch_size, lora):
+    """One step for each file of features, the last one timed; `kind`: the loss, and checkpointing or not."""
+    from time import perf_counter
     import psutil
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import losses
+    from course_utils.adapters import add_lora
 
     model = SentenceTransformer(folder, **options).train()
     if lora:
-        from course_utils.adapters import add_lora
-
         add_lora(model)
     if "checkpointing" in kind:  # what activation_checkpointing=True in the arguments does
         model[0].model.activation_checkpointing_enable()
     cached = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch_size)
     loss = cached if "cached" in kind else losses.MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
-    columns = torch.load(columns, map_location=model.device)
-    at_rest, start = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
-    loss(columns, labels=None).backward()
-    optimizer.step()
+    at_rest = psutil.Process().memory_info().rss / 2**20
+    for file in files:
+        columns, start = torch.load(file, map_location=model.device), perf_counter()
+        loss(columns, labels=None).backward()
+        optimizer.step()
+        optimizer.zero_grad()
     on_gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0
-    return {"seconds": time.perf_counter() - start, "at_rest": at_rest, "on_gpu": on_gpu}
+    return {"seconds": perf_counter() - start, "at_rest": at_rest, "on_gpu": on_gpu}
 
 
 # %% [markdown]
-# `memory.in_fresh_process` writes the source of that function to a file, lets a new Python run it, and asks the system
-# for the largest resident memory that this process ever had (on Linux `VmHWM`), libraries included. It also tells when
-# the system ended the process because memory ran out.
+# `memory.in_fresh_process` lets a new Python run that function and asks the system for the largest resident memory
+# that this process ever had, libraries included. A first, small step starts everything up; the second step is timed.
 #
-# Preparing the features is not part of the step: in training, other processes can do it. So they are written to files
-# here, once, and cutting a batch out of them takes some care: Qwen3-VL lays the patches of all its images one after
-# another in one tensor, and the grid (`image_grid_thw`: time, height, width) says how many belong to which.
+# The next cell writes the features to files. `parts` cuts a batch out of them. Qwen3-VL lays the patches of all images
+# one after another in one tensor, and the grid (`image_grid_thw`: time, height, width) says how many each image has.
 
 
 # %%
@@ -290,27 +239,20 @@ def parts(column, size):
         yield part
 
 
-# %%
-largest = min({"tiny": 128, "t4": 8, "full": 16}[PROFILE], len(rows))
+largest = min({"tiny": 64, "t4": 8, "full": 16}[PROFILE], len(rows))
 sizes = (largest // 8, largest // 4, largest)
-MINI = min(8, P.mini_batch_size)
-
-prepared = run.folder / "features"
-prepared.mkdir(parents=True, exist_ok=True)
+files = {size: run.folder / "features" / f"{size}.pt" for size in sizes}
+files[largest].parent.mkdir(parents=True, exist_ok=True)
 everything = features(model, rows.select(range(largest)))
-for size in sizes:
-    torch.save([next(parts(column, size)) for column in everything], prepared / f"{size}.pt")
-print({path.name: f"{path.stat().st_size / 2**20:.0f} MiB" for path in sorted(prepared.iterdir())})
+for size, file in files.items():
+    torch.save([next(parts(column, size)) for column in everything], file)
 weights = sum(p.nbytes for p in model.parameters()) / 2**20
-del (
-    everything,
-    model,
-    queries,
-    positives,
-    negatives,
-)  # what this notebook holds is not free for the measurements
+del model, everything, columns  # leave their memory to the measurements
 gc.collect()
 torch.cuda.empty_cache()
+
+# %% [markdown]
+# The plain loss first. Predict: eight times the rows need how many times the memory?
 
 
 # %%
@@ -319,79 +261,48 @@ def measure(kind, size):
     found = memory.in_fresh_process(
         training_step,
         kind=kind,
-        columns=str(prepared / f"{size}.pt"),
+        files=[str(files[sizes[0]]), str(files[size])],
         folder=checkpoint(P.embedder),
         options={"device": DEVICE, "model_kwargs": kwargs},
         mini_batch_size=MINI,
         lora=P.lora,
     )
-    name = f"{kind.replace(' ', '-')}/{size}"
     peak = found.value["on_gpu"] or found.peak_mib
-    run.record(f"memory/{name}", peak)
-    run.record(f"seconds/{name}", found.value["seconds"])
+    run.record(f"memory/{kind.replace(' ', '-')}/{size}", peak)
+    run.record(f"seconds/{kind.replace(' ', '-')}/{size}", found.value["seconds"])
     return {"kind": kind, "size": size, "peak": peak, "together": found.together_mib, **found.value}
 
 
-# %% [markdown]
-# The plain loss first. Predict the shape: does the peak grow in a line, faster, or slower?
-
-# %%
 measured = pd.DataFrame([measure("plain", size) for size in sizes])
-per_row = (measured["peak"].iloc[-1] - measured["peak"].iloc[0]) / (sizes[-1] - sizes[0])
+first, last = measured["peak"].iloc[[0, -1]]
 print(measured.round(1).to_string(index=False))
-print(f"{per_row:.1f} MiB for each row more; the model's weights are {weights:.0f} MiB")
+print(f"You saw {last / first:.1f} times the memory for {sizes[-1] / sizes[0]:.0f} times the rows.")
+print(f"One row more costs {(last - first) / (largest - sizes[0]):.1f} MiB; all weights take {weights:.0f}.")
 
 # %% [markdown]
-# `together` adds what this notebook itself holds: your machine needs both. `at_rest` is the process before its step:
-# libraries, weights, features. Everything above it is mostly activations, and they
-# grow with every row. Compare what a row costs with what the whole model weighs.
-
-# %% [markdown]
-# ### Exercise 2: a batch of 1,024
-# Published trainings use batches of a thousand rows and more. From the table `measured`, what would a plain step with
-# 1,024 rows need, in MiB?
+# A process holds its libraries and weights before the first row (`at_rest`). The rest is mostly activations, and those
+# grow with every row. `together` adds what this notebook holds: your machine needs both.
 #
-# *Hint: memory grows in a line; `per_row` is its slope.*
-
-# %%
-# <solution> stub: needed = ...
-needed = measured["peak"].iloc[-1] + per_row * (1024 - sizes[-1])
-# </solution>
-peaks = measured["peak"].tolist()
-line = peaks[0] + per_row * (1024 - sizes[0])
-tests = [
-    (lambda a: a > max(peaks), "it must be more than the largest batch measured"),
-    (lambda a: not close(a / (per_row * 1024), 1, 1e-3), "add what there is before the first row"),
-    (lambda a: close(a / line, 1, 0.15), "start from a measured point, and go on along the line"),
-]
-check("memory for 1,024 rows", needed, tests)
-
-# %% [markdown]
 # ## 3. Gradient caching from scratch
 #
-# The softmax needs all *embeddings* of the batch at once. It does not need all *activations* at once, and embeddings
-# are small. Three steps:
+# The softmax needs all *embeddings* of the batch at once, and those are small. It does not need all *activations* at
+# once. [GradCache (Gao et al. 2021)](https://arxiv.org/abs/2101.06983) uses this in three passes:
 #
-# 1. embed everything, a few rows at a time, **without** gradients: no activations are kept;
-# 2. compute the loss from the embeddings, and its gradient with respect to *them*. That is the cache;
-# 3. embed again, a few rows at a time, **with** gradients, and hand each piece its share of the cache. The chain rule
-#    does the rest: `tensor.backward(gradient)` goes on from there into the weights.
+# ![Pass 1 embeds piece by piece and keeps only the embeddings. Pass 2 computes one loss from all of them, and the
+# gradient of each embedding: the cache. Pass 3 embeds piece by piece again, with activations, and carries each
+# cached gradient on into the weights.](images/06_three_passes.svg)
+#
+# Pass 3 uses the chain rule: `tensor.backward(gradient)` goes on from an embedding's gradient into the weights.
 
 
 # %%
-def embed(model, part):
-    return model(part)["sentence_embedding"]
-
-
 def cached_step(model, columns, mini_batch_size):
     """Add the gradients of the in-batch loss to the parameters, a few rows at a time; returns the loss."""
     pieces = [list(parts(column, mini_batch_size)) for column in columns]
     with torch.no_grad():  # 1. all embeddings, no activations
         vectors = [torch.cat([embed(model, part) for part in column]) for column in pieces]
 
-    vectors = [
-        vector.requires_grad_() for vector in vectors
-    ]  # 2. the loss, and its gradient for the embeddings
+    vectors = [vector.requires_grad_() for vector in vectors]  # 2. the loss, and the embeddings' gradients
     loss = in_batch_loss(*vectors)
     loss.backward()
 
@@ -402,16 +313,16 @@ def cached_step(model, columns, mini_batch_size):
 
 
 # %% [markdown]
-# Is it the same? Predict how far the gradients will be apart: equal to the last bit, or to about a millionth, or to a
-# percent? All parameters train here. 20 rows are no multiple of 8, so the last piece is a smaller one.
+# Is it the same? Predict how far the gradients will be from the library's: equal to the last bit, apart by about a
+# millionth of the largest, or by a percent? We use 20 rows, so that the last piece is smaller than 8.
 
 # %%
-model = load_model().train()
+model = load_model()
 
 
-def gradients_of(step):
-    """The loss, and the gradient of every trained parameter by name."""
-    columns = features(model, rows.select(range(min(20, len(rows)))))
+def gradients_of(step, count=20):
+    """The loss on `count` rows, and the gradient of every trained parameter by name."""
+    columns = features(model, rows.select(range(min(count, len(rows)))))
     model.zero_grad()
     loss = step(columns)
     if loss.requires_grad:
@@ -420,172 +331,257 @@ def gradients_of(step):
     return loss.item(), {name: gradient.float().clone() for name, gradient in trained.items()}
 
 
+def of_eight(step):
+    """The same for a step of ours, four rows at a time."""
+    return gradients_of(lambda columns: step(model, columns, 4), 8)
+
+
+def difference(one, other):
+    """The largest difference between two sets of gradients, as a share of the largest gradient of `one`."""
+    most = max(gradient.abs().max().item() for gradient in one.values())
+    missing = torch.zeros((), device=DEVICE)
+    return max((one[k] - other.get(k, missing)).abs().max().item() for k in one) / most
+
+
 # %%
 cached = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=MINI)
 plain = losses.MultipleNegativesRankingLoss(model)
 ways = {
-    "from scratch": gradients_of(lambda columns: cached_step(model, columns, MINI)),
-    "library, cached": gradients_of(lambda columns: cached(columns, labels=None)),
     "library, plain": gradients_of(lambda columns: plain(columns, labels=None)),
+    "library, cached": gradients_of(lambda columns: cached(columns, labels=None)),
+    "from scratch": gradients_of(lambda columns: cached_step(model, columns, MINI)),
 }
 model[0].model.activation_checkpointing_enable()
 ways["cached, checkpointing"] = gradients_of(lambda columns: cached(columns, labels=None))
 model[0].model.activation_checkpointing_disable()
 
-# %%
-loss_here, here = ways["from scratch"]
-most = max(gradient.abs().max().item() for gradient in here.values())
-print(f"largest gradient of any parameter: {most:.2g}, in {len(here)} tensors")
-apart = {}
+loss_here, here = ways["library, plain"]
+apart = {name: difference(here, there) for name, (_, there) in ways.items()}
 for name, (loss_there, there) in ways.items():
     assert there.keys() == here.keys(), "one of the ways trains other parameters"
-    apart[name] = max((here[k] - there[k]).abs().max().item() for k in here)
-    print(f"{name:>22}: loss {loss_there:.6f}, gradients differ by at most {apart[name]:.1e}")
+    print(f"{name:>22}: loss {loss_there:.6f}, gradients differ by at most {apart[name]:.0e} of the largest")
 run.record("gradients/difference", max(apart.values()))
 run.record("loss/difference", max(abs(loss_here - loss_there) for loss_there, _ in ways.values()))
 
 # %% [markdown]
-# The differences are those of float32: sums in another order. There is no approximation in gradient caching, and none
-# in **activation checkpointing**, the other way to save memory: it keeps only each layer's input, and computes the rest
-# of the layer again in the backward pass. Some advise against using both; the last line shows that they agree.
+# You saw differences of rounding: sums in another order. Gradient caching approximates nothing. Nor does **activation
+# checkpointing**, the other way to save memory: it keeps only the input of each layer and computes the rest again in
+# the backward pass. The last line shows that the two work together.
 #
-# **Watch out**: step 3 has to repeat step 1 exactly. With dropout, two passes give two different embeddings, and our
-# function would hand gradients to the wrong ones. The library keeps the state of the random generator for each piece
-# and sets it back.
+# **Watch out**: pass 3 has to repeat pass 1 exactly. With dropout, two passes give two different embeddings, and our
+# function would use gradients of the wrong ones.
+# [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html#cachedmultiplenegativesrankingloss)
+# therefore stores the state of the random generator for each piece and sets it back.
+
+# %% [markdown]
+# ### Exercise 2: break it, and the loss does not tell
+# Write `broken_step`: like `cached_step`, but with one mistake. It must return the *right* loss and leave *wrong*
+# gradients. Then choose why the loss cannot show this mistake:
 #
+# - `"a"`: the loss is a mean, and errors cancel in a mean
+# - `"b"`: the loss is known before pass 3 begins
+# - `"c"`: the loss is computed without gradients
+#
+# <details><summary>Hint</summary>
+#
+# Pass 3 gives each piece its own share of the cache. What happens if every piece gets the same share?
+#
+# </details>
+
+
+# %%
+def broken_step(model, columns, mini_batch_size):
+    # <solution>
+    pieces = [list(parts(column, mini_batch_size)) for column in columns]
+    with torch.no_grad():
+        vectors = [torch.cat([embed(model, part) for part in column]) for column in pieces]
+    loss = in_batch_loss(*(vector.requires_grad_() for vector in vectors))
+    loss.backward()
+    for column, vector in zip(pieces, vectors, strict=True):
+        for part in column:
+            embed(model, part).backward(vector.grad[: len(part["input_ids"])])  # always the first share
+    return loss.detach()
+    # </solution>
+
+
+# <solution> stub: reason = ...
+reason = "b"
+# </solution>
+right, wanted = gradients_of(lambda columns: plain(columns, labels=None), 8)
+tests = [
+    (lambda a: close(of_eight(a[0])[0], right, 1e-2), "the loss is not the plain one: keep pass 1 and 2"),
+    (lambda a: difference(wanted, of_eight(a[0])[1]) > 0.01, "the gradients are still right: break pass 3"),
+    (lambda a: a[1] == "b", "which of the three passes computes the loss, and which one did you break?"),
+]
+check("a broken pass", [broken_step, reason], tests)
+
+# %% [markdown]
 # ## 4. What it saves
 #
-# Predict: from the smallest to the largest batch, eight times the rows, how much will the cached step's peak grow?
+# Predict: from the smallest to the largest batch, how many times the memory will the cached step need?
 
 # %%
 kinds = [("cached", size) for size in sizes]
 kinds += [("plain checkpointing", largest), ("cached checkpointing", largest)]
 more = pd.DataFrame([measure(kind, size) for kind, size in tqdm(kinds)])
 measured = pd.concat([measured, more], ignore_index=True)
-for path in prepared.iterdir():
-    path.unlink()
+for file in files.values():
+    file.unlink(missing_ok=True)
 run.record("memory/with-notebook", measured["together"].max())
 print(measured.round(1).to_string(index=False))
 
-# %%
 by_kind = measured.groupby("kind", sort=False)
 lines = {kind: dict(zip(group["size"], group["peak"], strict=True)) for kind, group in by_kind}
-for kind in ("plain", "cached"):
-    growth = lines[kind][sizes[-1]] / lines[kind][sizes[0]]
-    print(f"{kind:>7}: {growth:.2f} times the memory for {sizes[-1] / sizes[0]:g} times the rows")
+growth = {kind: lines[kind][sizes[-1]] / lines[kind][sizes[0]] for kind in ("plain", "cached")}
+print(f"You saw {growth['cached']:.2f} times the memory with the cache, {growth['plain']:.2f} times without.")
 figure = plots.by_batch_size(lines, measured["at_rest"].min())
 alt = "Peak memory of one training step by batch size: plain grows with every row, cached hardly."
 run.figure("memory", figure, alt)
 figure
 
 # %% [markdown]
-# The plain line climbs; the cached line nearly lies flat. What is left of its slope is the batch itself: the pixels of
-# all its pages, which must be somewhere. Checkpointing (single points) lowers the plain step a good deal, but its need
-# still grows with the batch; with the cache it saves on `mini_batch_size` rows only, which matters when even those do
-# not fit.
+# The cached line still rises a little: the step holds the pixels of the whole batch.
+# Checkpointing (single points) lowers the plain step, but its need still grows with the batch. Together with the cache
+# it saves on `mini_batch_size` rows only. That helps if even those rows do not fit.
 #
-# **On a GPU** the figures are those of the GPU's memory. There, activations are nearly everything: the published 2B
-# model at 600x600 pixels takes mini-batches of one page, and trains with 64 rows all the same.
-#
-# ## 5. What it costs
-#
-# Step 1 embeds every page once more. A backward pass costs about two forward passes; so expect about four parts of work
-# instead of three.
-
-# %%
-times = measured.pivot(index="size", columns="kind", values="seconds")
-times["cached / plain"] = times["cached"] / times["plain"]
-print(times.round(2).to_string())
+# **On a GPU** these are figures of the GPU's memory. Choose the largest `mini_batch_size` that fits.
 
 # %% [markdown]
-# Each figure is one step of a fresh process, so the small batch carries the start of everything, and the large one is
-# the figure to trust. Is the factor above or below four thirds? Working through small pieces can also be *kinder* to a
-# CPU: a piece stays in its caches, and the plain step's memory has to be asked of the system.
+# ### Exercise 3: which batch fits?
+# A machine can give `limit` MiB to one training step. From the figures in `lines`, how many rows fit with the plain
+# loss, and how many with the cached one? About right is enough: within 15%.
+#
+# <details><summary>Hint</summary>
+#
+# Memory grows in a line. Print `lines["plain"]`: what does one row more cost, and from which point do you go on?
+#
+# </details>
+
+# %%
+limit = 2 * lines["plain"][largest]
+# <solution> stub: plain_rows, cached_rows = ..., ...
+answer = []
+for kind in ("plain", "cached"):
+    first, last = lines[kind][sizes[0]], lines[kind][largest]
+    answer.append(largest + (limit - last) * (largest - sizes[0]) / (last - first))
+plain_rows, cached_rows = answer
+# </solution>
+both = {kind: lines[kind] for kind in ("plain", "cached")}
+slopes = {kind: (line[largest] - line[sizes[0]]) / (largest - sizes[0]) for kind, line in both.items()}
+fits = {kind: largest + (limit - lines[kind][largest]) / slope for kind, slope in slopes.items()}
+tests = [
+    (lambda a: a[0] > largest, "the largest plain batch needs half of the limit, so more rows fit"),
+    (lambda a: not close(a[0] * slopes["plain"] / limit, 1, 1e-3), "a process at rest takes memory too"),
+    (lambda a: close(a[0] / fits["plain"], 1, 0.15), "plain: go on along the line from a measured point"),
+    (lambda a: close(a[1] / fits["cached"], 1, 0.15), "cached: the same, with the slope of the cached line"),
+]
+check("rows that fit", [plain_rows, cached_rows], tests)
+
+# %% [markdown]
+# ## 5. What it costs
+#
+# Pass 1 embeds every page once more. A backward pass costs about two forward passes, so plain training is three parts
+# of work and cached training four. Predict: does the clock agree?
+
+# %%
+times = measured.pivot(index="size", columns="kind", values="seconds")[["plain", "cached"]]
+ratio = times["cached"] / times["plain"]
+times = 1000 * times.div(times.index, axis=0)
+print("milliseconds a row\n" + times.assign(ratio=ratio).round(2).to_string())
+print(f"You saw caching take {ratio.min():.2f} to {ratio.max():.2f} times as long; 4/3 is {4 / 3:.2f}.")
+
+# %% [markdown]
+# Read the column `plain` before the ratio. If a row of the largest batch took longer than a row of a smaller one, the
+# plain step itself slowed down, and a low ratio in that line is no merit of caching. Each figure is one timed step.
 #
 # ### Rows or tokens
 #
 # `mini_batch_size=8` takes eight rows of any length: eight short queries or eight pages. If a collection mixes small
-# and large pages, memory is decided by the eight largest, and you have to plan for them. `mini_batch_num_tokens` fills
-# each piece up to a budget of **tokens**, image tokens included. Like `mini_batch_size`, it changes no result.
-#
-# Here a batch has every second positive at a quarter of its width and height. A hook on the model counts the pieces.
+# and large pages, the eight largest decide the memory. `mini_batch_num_tokens` fills each piece up to a budget of
+# **tokens** instead, image tokens included. Here every second positive has a quarter of its width and height. Predict:
+# which of the two is faster?
 
 # %%
-mixed = rows.select(range(per_update))
+mixed = rows.select(range(per_batch))
 pages = [page.convert("RGB").reduce(4 if k % 2 else 1) for k, page in enumerate(mixed["image"])]
 columns = [prepare(model, mixed["query"]), prepare(model, pages), prepare(model, mixed["negative_0"])]
-lengths = columns[1]["attention_mask"].sum(dim=1).tolist()
-print("tokens of the positives:", lengths)
-
-# %%
-budget = MINI * max(lengths)
-options = {"one row": {"mini_batch_size": 1}, f"{MINI} rows": {"mini_batch_size": MINI}}
-options[f"{budget} tokens"] = {"mini_batch_num_tokens": budget}
+budget = MINI * int(columns[1]["attention_mask"].sum(dim=1).max())
+options = {"rows": {"mini_batch_size": MINI}, "tokens": {"mini_batch_num_tokens": budget}}
 masks, table = [], []
 hook = model[0].register_forward_pre_hook(lambda module, inputs: masks.append(inputs[0]["attention_mask"]))
 for name, option in options.items():
     loss = losses.CachedMultipleNegativesRankingLoss(model, **option)
-    model.zero_grad()
     masks.clear()
     start = time.perf_counter()
     value = loss(columns, labels=None)
     value.backward()
-    seconds = time.perf_counter() - start
-    half = masks[: len(masks) // 2]  # the first pass; the second repeats it
-    rows_at_most, tokens_at_most = max(map(len, half)), max(int(mask.sum()) for mask in half)
-    table.append([name, len(half), rows_at_most, tokens_at_most, round(seconds, 2), round(value.item(), 5)])
-    run.record(f"seconds/mini-batch/{name.replace(' ', '-')}", seconds)
+    found = {"seconds": time.perf_counter() - start, "loss": value.item(), "pieces": len(masks) // 2}
+    found["tokens-at-most"] = max(int(mask.sum()) for mask in masks)
+    for measure_name, number in found.items():
+        run.record(f"mini-batch/{measure_name}/{name}", number)
+    table.append({"mini-batch": f"{[*option.values()][0]} {name}", **found})
 hook.remove()
 
 # %%
-titles = ["mini-batch", "pieces", "rows, at most", "tokens, at most", "seconds", "loss"]
+run.record("mini-batch/budget", budget)
 run.record("rows", len(rows))
-run.record("updates", updates)
 run.save()
-print(pd.DataFrame(table, columns=titles).to_string(index=False))
+print(pd.DataFrame(table).round(4).to_string(index=False))
+by_rows, by_tokens = table
+print(f"You saw {by_tokens['seconds'] / by_rows['seconds']:.2f} times the seconds with a token budget,")
+print(f"and the same loss, {by_tokens['loss']:.2f}; with all pages whole it was {grown[per_batch]:.2f}.")
 
 # %% [markdown]
-# The same loss each time. One row at a time is the safest and the slowest. The budget makes fewer pieces than eight
-# rows do: short queries and small pages share one, and none exceeds it. Choose it from the longest input times the
-# number of them that your memory holds.
-
-# %% [markdown]
-# ### Exercise 3: fill the pieces
-# Write what `mini_batch_num_tokens` does: go through the lengths in order, and put each row into the current piece
-# while the piece stays within the budget; else begin a new one. Return how many rows each piece has. A row longer than
-# the whole budget gets a piece of its own.
+# The budget made fewer pieces: short queries and small pages share one. It embeds the same tokens, so do not expect
+# it to save time where one piece keeps the processor busy. Its use is a bound on memory, whatever the lengths are.
 #
-# *Hint: keep a list of pieces, each with its rows and tokens, and look only at the last one.*
+# Why is the loss higher than in section 1, with the same rows? Half of the positives are now too small to read, so the
+# model errs on their queries. Here it only matters that both lines agree.
 
-
-# %%
-def fill(lengths: list[int], budget: int) -> list[int]:
-    # <solution>
-    pieces = []
-    for length in lengths:
-        if pieces and sum(pieces[-1]) + length <= budget:
-            pieces[-1].append(length)
-        else:
-            pieces.append([length])
-    return [len(piece) for piece in pieces]
-    # </solution>
-
-
-answers = [fill([10, 10, 10, 10], 30), fill([10, 60, 5, 5], 30), fill([30, 1], 30), fill(lengths, budget)]
-tests = [
-    (lambda a: a[0] == [3, 1], "four rows of 10 tokens at a budget of 30 make pieces of 3 and 1"),
-    (lambda a: a[1] == [1, 1, 2], "a row of 60 tokens gets a piece of its own; the next begins another"),
-    (lambda a: a[2] == [1, 1], "a full piece takes no more"),
-    (lambda a: sum(a[3]) == len(lengths), "every row goes into one piece"),
-]
-check("rows in each piece", answers, tests)
+# %% [markdown]
+# ## Three questions
+# Answer from memory, then unfold.
+#
+# **1.** You train with the cached loss, `per_device_train_batch_size=64` and `mini_batch_size=4`. Each row has one hard
+# negative. Among how many pages does a query pick its own?
+#
+# - a) 8 · b) 64 · c) 128
+#
+# <details><summary>Answer</summary>
+#
+# **c.** The softmax has the positives and hard negatives of all 64 rows. Not a: that is one piece, and pieces do not
+# change the loss. Not b: it leaves out the hard negatives.
+#
+# </details>
+#
+# **2.** Memory runs out in pass 3 of a cached training. What helps, without changing the gradients?
+#
+# - a) a smaller `mini_batch_size` · b) a smaller batch · c) fewer hard negatives
+#
+# <details><summary>Answer</summary>
+#
+# **a.** Pass 3 holds the activations of one piece. Not b and not c: both take pages out of the softmax, so the
+# gradients change, while a piece needs as much memory as before.
+#
+# </details>
+#
+# **3.** Gradient accumulation over 4 batches of 8 rows, or a cached batch of 32: what is the difference?
+#
+# - a) none, both see 32 rows an update · b) the cached batch lets all 32 rows compete · c) accumulation needs more
+#   memory
+#
+# <details><summary>Answer</summary>
+#
+# **b.** One loss over 32 rows has all their pages in each softmax. Not a: the rows are the same, the negatives are not.
+# Not c: accumulation holds the activations of 8 rows at a time.
+#
+# </details>
 
 # %% [markdown]
 # ## You have
-# - seen that the other rows' pages are the negatives, and measured what more of them were worth at equal pages and
-#   updates
-# - written gradient caching in three steps, and found its loss and gradients equal to the plain loss's
+# - seen that the pages of the other rows are the negatives, and that more of them raise the loss
 # - measured peak memory in a fresh process for each point: plain grows with the batch, cached hardly
-# - counted pieces by rows and by tokens, and read what the second pass costs in time
+# - written gradient caching in three passes, and found its loss and gradients equal to the plain loss's
+# - compared pieces by rows and by tokens, and read what the extra pass costs in time
 #
 # **Next**: lesson 07 puts `CachedMultipleNegativesRankingLoss` to work, inside a Matryoshka loss.
