@@ -49,16 +49,12 @@ def test_article_the_snippet_does_not_train_without_a_router_mapping(metrics):
     assert metrics["refused/without-router-mapping"] == 1
 
 
-def test_article_dense_brings_a_tanh_unless_told_otherwise(metrics):
+def test_article_dense_brings_a_tanh_unless_told_otherwise():
     from sentence_transformers.base.modules import Dense
     from torch import nn
 
     assert isinstance(Dense(3, 2).activation_function, nn.Tanh)
-    for rate in ("small-rate", "large-rate"):
-        change = metrics[f"ndcg@10/dev/tanh/{rate}"] - metrics[f"ndcg@10/dev/linear/{rate}"]
-        assert metrics[f"ndcg@10/dev/gain-of-tanh/{rate}"] == pytest.approx(change)
-    assert metrics["ndcg@10/dev/gain-of-tanh/small-rate/high"] > 0 > metrics["ndcg@10/dev/gain-of-tanh/small-rate/low"]
-    assert metrics["ndcg@10/dev/gain-of-tanh/large-rate/high"] < 0
+    assert not isinstance(Dense(3, 2, activation_function=None).activation_function, nn.Tanh)
 
 
 # --- the lesson ---
@@ -74,22 +70,41 @@ def test_lesson_05_reaches_the_bars_that_the_course_set_itself(metrics, name, ba
     assert metrics[name] >= bar
 
 
-def test_lesson_05_says_that_stage_two_gained_and_unseen_countries_score_lowest(metrics):
+def test_lesson_05_says_that_the_same_page_vectors_work_with_the_text_tower_that_was_trained_with_them(metrics):
+    assert metrics["ndcg@10/siglip/low"] > 10 * metrics["ndcg@10/chance"]
+    assert metrics["ndcg@10/siglip/low"] > metrics["ndcg@10/before/high"]
+
+
+def test_lesson_05_says_that_only_true_pairs_align_the_spaces(metrics):
+    assert metrics["ndcg@10/broken-pairs"] <= metrics["ndcg@10/chance"] + 0.03, "wrong pairs align them"
+    assert metrics["ndcg@10/broken-pairs/high"] < metrics["ndcg@10/stage-one/low"]
+
+
+def test_lesson_05_tells_what_the_tower_gained_from_what_more_training_of_dense_gained(metrics):
+    assert metrics["ndcg@10/control"] != metrics["ndcg@10/stage-one"], "the control was not trained"
+    tower = metrics["ndcg@10/after"] - metrics["ndcg@10/control"]
+    more_training = metrics["ndcg@10/control"] - metrics["ndcg@10/stage-one"]
+    assert metrics["ndcg@10/after-over-control"] == pytest.approx(tower)
+    assert metrics["ndcg@10/control-over-stage-one"] == pytest.approx(more_training)
+    assert metrics["ndcg@10/gain/stage-two"] == pytest.approx(tower + more_training)
     assert metrics["ndcg@10/gain/stage-two/low"] > 0
-    assert metrics["ndcg@10/after/unseen-country"] < min(metrics["ndcg@10/after"], metrics["ndcg@10/after/scan"])
 
 
-def test_lesson_05_says_that_one_network_wins_and_by_less_in_unseen_words(metrics):
+def test_lesson_05_says_that_unseen_countries_score_lower_than_the_rest(metrics):
+    assert metrics["ndcg@10/after/unseen-country"] < metrics["ndcg@10/after"]
+
+
+def test_lesson_05_compares_with_the_vision_language_model_on_test_queries_and_on_unseen_words(metrics):
+    for ending in ("", "/unseen-wording"):
+        lead = metrics[f"ndcg@10/after{ending}"] - metrics[f"ndcg@10/vlm-after{ending}"]
+        assert metrics[f"ndcg@10/router-over-vlm{ending}"] == pytest.approx(lead)
+        gain = metrics[f"ndcg@10/after{ending}"] - metrics[f"ndcg@10/stage-one{ending}"]
+        assert metrics[f"ndcg@10/gain/stage-two{ending}"] == pytest.approx(gain)
     assert metrics["ndcg@10/router-over-vlm/high"] < 0
-    assert metrics["ndcg@10/router-over-vlm"] < metrics["ndcg@10/router-over-vlm/unseen-wording"]
-
-
-def test_lesson_05_a_text_given_as_a_document_of_the_image_route_lands_in_another_space(metrics):
-    assert abs(metrics["cosine/one-sentence-two-routes"]) < 0.9
 
 
 def test_lesson_05_leaves_the_pages_where_they_were_unless_the_image_tower_is_trained(metrics):
-    assert metrics["pages/moved"] == 0
+    assert metrics["pages/moved"] <= 1e-4
 
 
 def test_lesson_05_reloads_to_the_same_vectors(metrics):

@@ -1,8 +1,9 @@
-"""Lesson 09: its two raw rerankers start as one, and reranking gains what it says."""
+"""Lesson 09: where a reranker pays, and that its scores and weights are what it says."""
 
 import numpy as np
 import pytest
 from executed import functions_of, output_text
+from sklearn.linear_model import LogisticRegression
 
 from course_utils import evaluation, finetuned, plots
 from course_utils.errors import CourseError
@@ -12,7 +13,7 @@ from course_utils.evaluation import Interval
 @pytest.fixture(scope="module")
 def defined():
     """The functions that the lesson's notebook defines, by name."""
-    return functions_of("09_train_a_reranker", np=np, evaluation=evaluation)
+    return functions_of("09_train_a_reranker", np=np, evaluation=evaluation, LogisticRegression=LogisticRegression)
 
 
 # --- functions of the notebook, and its figures ---
@@ -20,18 +21,21 @@ def defined():
 
 def test_candidates_are_reordered_by_score_and_ties_keep_the_retrievers_order(defined):
     assert defined["reorder"](["a", "b", "c", "d"], np.array([0.0, 2.0, 1.0, 2.0])) == ["b", "d", "c", "a"]
-    assert defined["rank_of_page"](["a", "b", "c"], {"c"}) == 3
-    assert defined["rank_of_page"](["a", "b", "c"], {"x"}) is None
+    near, logits = {"q": np.array([0.3, 0.2])}, {"q": np.array([0.0, 1.0])}
+    assert defined["mixed"]({"q": ["a", "b"]}, near, logits, 1.9) == {"q": ["a", "b"]}
+    assert defined["mixed"]({"q": ["a", "b"]}, near, logits, 2.1) == {"q": ["b", "a"]}
 
 
-def test_calibration_error_is_zero_for_a_probability_and_the_gap_for_anything_else(defined):
-    error = defined["calibration_error"]
+def test_the_weight_follows_the_score_that_tells_right_from_wrong(defined):
     rng = np.random.default_rng(0)
-    probabilities = rng.uniform(size=50_000)
-    labels = (rng.uniform(size=50_000) < probabilities).astype(int)
-    assert error(probabilities, labels) < 0.01
-    assert error(np.full(100, 0.9), np.arange(100) % 2) == pytest.approx(0.4)
-    assert error(np.ones(10), np.zeros(10)) == 1
+    candidates = {f"q{k}": ["right", "a", "b", "c"] for k in range(50)}
+    relevant = {q: {"right"} for q in candidates}
+    good = {q: np.array([2.0, 0, 0, 0]) + rng.normal(size=4) for q in candidates}
+    noise = {q: rng.normal(size=4) for q in candidates}
+    fit = defined["fit_weight"]
+    assert fit(candidates, {q: noise[q] / 20 for q in noise}, good, relevant) > 3
+    assert fit(candidates, {q: good[q] / 20 for q in good}, noise, relevant) < 0.3
+    assert 0.4 < fit(candidates, {q: good[q] / 20 for q in good}, {q: 2 * good[q] for q in good}, relevant) < 2.5
 
 
 def test_figures_show_every_depth_and_every_system():
@@ -50,14 +54,12 @@ def test_figures_show_every_depth_and_every_system():
 # --- the lesson ---
 
 
-def test_lesson_09_meets_the_template_that_drops_a_pair_and_then_gives_it_both_roles(ran):
+STAGES = ("/cheap", "", "/unseen-wording")
+
+
+def test_lesson_09_shows_the_pair_as_the_reranker_reads_it(ran):
     text = output_text(ran[0])
-    assert "cannot carry a 'query'/'document' pair" in text
-    assert "<|im_start|> system" in text and "<|im_start|> query" in text and "<|im_start|> document" in text
-
-
-def test_lesson_09_logit_score_and_dense_start_as_one(metrics):
-    assert metrics["heads/difference"] < 1e-3
+    assert "<|im_start|>query" in text.replace("> ", ">") and "<|im_start|>document" in text.replace("> ", ">")
 
 
 def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics):
@@ -65,31 +67,36 @@ def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics):
     assert metrics["ndcg@10/retrieved"] == pytest.approx(finetuned.seeds()[0]["metrics"]["ndcg@10/after"], abs=0.01)
 
 
-def test_lesson_09_the_gain_is_that_of_the_two_scores_and_below_the_ceiling(metrics):
-    assert metrics["recall@20"] >= metrics["ndcg@10/reranked"] > metrics["ndcg@10/reranked/alone"]
-    assert metrics["ndcg@10/gain"] == pytest.approx(metrics["ndcg@10/reranked"] - metrics["ndcg@10/retrieved"])
-    assert metrics["queries-won"] + metrics["queries-lost"] <= metrics["queries"]
+@pytest.mark.parametrize("stage", STAGES)
+def test_lesson_09_the_gain_is_that_of_the_two_scores_and_below_the_ceiling(metrics, stage):
+    retrieved, reranked = metrics[f"ndcg@10/retrieved{stage}"], metrics[f"ndcg@10/reranked{stage}"]
+    assert metrics[f"ceiling{stage}"] >= reranked
+    assert metrics[f"ndcg@10/gain{stage}"] == pytest.approx(reranked - retrieved)
 
 
-def test_lesson_09_retrieval_is_weakest_in_unseen_wordings(metrics):
-    slices = ("unseen-country", "scan", "bars", "line", "pie", "table", "unseen-wording")
-    scores = {name: metrics[f"ndcg@10/retrieved/{name}"] for name in slices}
-    assert min(scores, key=scores.get) == "unseen-wording"
-    assert all(f"ndcg@10/reranked/{name}/low" in metrics for name in slices)
+def test_lesson_09_the_sum_is_better_than_the_reranker_alone(metrics):
+    assert metrics["ndcg@10/reranked"] > metrics["ndcg@10/reranked/alone"]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the small reranker is no better than its retriever")
-def test_lesson_09_gain_is_beyond_the_luck_of_the_queries(metrics):
-    assert metrics["ndcg@10/gain/low"] > 0
+def test_lesson_09_there_is_more_room_where_retrieval_is_weaker(metrics):
+    room = {stage: metrics[f"ceiling{stage}"] - metrics[f"ndcg@10/retrieved{stage}"] for stage in STAGES}
+    assert room[""] == min(room.values())
 
 
-def test_lesson_09_finetuning_teaches_the_ready_reranker_these_queries(metrics):
-    dev = {name: metrics[f"ndcg@10/dev/{name}"] for name in ("ready-finetuned-listwise", "ready", "chance")}
-    assert dev["ready-finetuned-listwise"] > dev["ready"] > dev["chance"]
+def test_lesson_09_each_distinct_pair_is_scored_once(metrics):
+    assert 300 * 20 + 80 * 20 <= metrics["pairs"] <= 300 * 30 + 80 * 20
 
 
-def test_lesson_09_scaling_brings_scores_near_probabilities(metrics):
-    assert metrics["calibration-error/scaled-on-dev"] < metrics["calibration-error/as-trained"]
+def test_lesson_09_reranking_pays_with_candidates_of_a_cheaper_first_stage(metrics):
+    assert metrics["ndcg@10/gain/cheap/low"] > 0.02
+
+
+def test_lesson_09_reranking_pays_in_unseen_wording(metrics):
+    assert metrics["ndcg@10/gain/unseen-wording/low"] > 0
+
+
+def test_lesson_09_reranking_loses_nothing_on_the_finetuned_embedders_own_candidates(metrics):
+    assert metrics["ndcg@10/gain/low"] >= 0
 
 
 def test_lesson_09_reloads_to_the_same_scores(metrics):

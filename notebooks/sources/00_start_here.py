@@ -204,9 +204,8 @@ right = min(test.relevant[query])
 wrong = page_table(tiny).loc[[page for page in found if page != right]]
 answer = page_table(tiny).loc[right]
 same = {name: int((wrong[name] == answer[name]).sum()) for name in ("country", "topic")}
-print(
-    f"You saw {len(wrong)} wrong pages: {same['country']} of the country asked for, {same['topic']} on the topic."
-)
+counts = f"{same['country']} of the country asked for, {same['topic']} on the topic"
+print(f"You saw {len(wrong)} wrong pages: {counts}.")
 figure = show(top_five(vectors.queries_after, vectors.pages_after), "after")
 run.figure("top_five_after", figure, "The five pages that the finetuned model puts first for the same query.")
 figure

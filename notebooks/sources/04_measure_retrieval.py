@@ -4,9 +4,9 @@
 # **You will be able to**
 # - write NDCG@10 by hand, for one relevant page or several, and get the library's figure
 # - say what recall@10, MRR@10 and NDCG@10 each hide
-# - read a score against baselines: chance, a reader of half the query, BM25, a text embedder
+# - compare a model with baselines on the same queries and the same pages
 # - put an interval on a difference, and say how many queries it takes to see one
-# - find the page that is in the corpus twice, before it punishes your best model
+# - find pages that are in the corpus twice, and see what they cost
 #
 # **Time** tiny 1 min · t4 about 20 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
@@ -24,8 +24,11 @@ from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
 
+import re
+
 import bm25s
 import ir_measures
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from datasets import load_dataset
@@ -41,25 +44,23 @@ from course_utils.exercises import check, close
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
-P = load_profile(PROFILE)
-run = Run("04_measure_retrieval", profile=PROFILE, seed=SEED)
-
 # %% [markdown]
 # ## 1. A ranking and its judgements
 #
 # Three things make a retrieval test: **queries**, a **corpus** of pages, and **relevance judgements** (qrels), which
-# say for each query which pages answer it. A model adds a ranking of the corpus for each query. All the rest is
-# arithmetic.
+# say which pages answer each query. A model ranks the corpus. A measure turns ranking and judgements into a number.
 #
-# `build_corpus` makes the three from the 300 test rows: all their pages, each once. `ROWS` takes fewer rows, for a
-# quick look. Where the pages are drawn here (`P.drawn`, in `tiny`), there is also a table of what each page shows,
-# with its **text layer**: the words that copy and paste would give. The published data, which `t4` and `full` use,
-# has no such table and no text layer; cells that need them say so.
+# ![Query and pages become vectors; cosines give a ranking; the judged page is at rank 2, so NDCG@10 is
+# 0.63](images/04_measure.svg)
+#
+# We use the **test** split: no training in this course sees its pages. `build_corpus` collects the pages of its rows,
+# each once. In `tiny` (`P.drawn`), a table has the **text layer** of each page: the words that you can copy and paste.
+# A scan has none. The published data (`t4`, `full`) has no text layer, so there the cells that read text do nothing.
 
 # %%
-dataset = prepare_dataset(P)
-test_data = load_dataset(dataset, "eval", split="train")
+P = load_profile(PROFILE)
+run = Run("04_measure_retrieval", profile=PROFILE, seed=SEED)
+test_data = load_dataset(prepare_dataset(P), "eval", split="train")
 test = build_corpus(test_data.select(range(min(ROWS or len(test_data), len(test_data)))))
 query_ids, page_ids = list(test.queries), list(test.corpus)
 run.record("queries", len(query_ids))
@@ -67,13 +68,13 @@ run.record("pages", len(page_ids))
 print(f"{len(query_ids)} queries over {len(page_ids)} pages")
 if P.drawn:
     table = page_table(P).loc[page_ids]
-    print(f"{table['scan'].sum()} of the pages are scans, which have no text layer. A page that has one:")
+    print(f"{table['scan'].sum()} of the pages are scans. A page with a text layer:")
     print(table["text"][~table["scan"]].iloc[0])
 
 # %% [markdown]
-# The model is the embedding model *before* any finetuning: it was trained on other pages and other wordings. Every
-# page is embedded once, from its pixels, and the ranking is by cosine. Everything below is computed from these two
-# arrays.
+# The model is the embedding model *before* any finetuning.
+# [`encode_query` and `encode_document`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) make
+# one vector for each query and each page, and the ranking is by cosine.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -92,8 +93,6 @@ def ranked(similarity, ids):
 
 
 rankings = {"before": ranked(model.similarity(query_vectors, page_vectors), page_ids)}
-
-# %%
 query_id = query_ids[min(7, len(query_ids) - 1)]
 top = rankings["before"][query_ids.index(query_id)][:5]
 plots.gallery(test.queries[query_id], [test.image(page) for page in top], top, test.relevant[query_id])
@@ -101,11 +100,9 @@ plots.gallery(test.queries[query_id], [test.image(page) for page in top], top, t
 # %% [markdown]
 # ## 2. NDCG@10 by hand
 #
-# A relevant page at rank *r* gains 1/log₂(*r* + 1): 1 at the top, 0.63 at rank 2, 0.29 at rank 10, nothing after
-# that. The sum over the ten ranks is the **DCG**. Divide by the sum that a perfect ranking would have, and the
-# **normalised** DCG lies between 0 and 1. With one relevant page, a perfect ranking's sum is 1; with three, it has
-# its pages at ranks 1, 2 and 3. **Go deeper**: Järvelin and Kekäläinen (2002), *Cumulated gain-based evaluation of IR
-# techniques*.
+# A relevant page at rank *r* gains 1/log₂(*r* + 1): 1 at the top, 0.63 at rank 2, 0.29 at rank 10. After rank 10 it
+# gains nothing. Add the gains, and divide by the sum that a perfect ranking would have. The result, the **normalised
+# discounted cumulative gain**, lies between 0 and 1.
 
 
 # %%
@@ -121,34 +118,50 @@ for ranking in ("abcd", "bacd", "cdab"):
     print(f"{' '.join(ranking)}   a relevant: {one:.3f}   a and b: {both:.3f}")
 
 # %% [markdown]
-# ### Exercise 1: three relevant pages
-# Three pages answer a query, and a ranking has them at ranks 1, 4 and 12. What is its NDCG@10? Work it out without
-# calling the function.
+# ### Exercise 1: write NDCG@10 for grades
+# Some judgements have grades: 2 for a page that answers the query, 1 for one that helps. A page of grade *g* at rank
+# *r* gains *g*/log₂(*r* + 1). Write NDCG@10 for them. `grades` maps page ids to grades; other pages have grade 0.
 #
-# *Hint: which of the three count in the ranking's sum, and which in the perfect ranking's?*
+# <details><summary>Hint</summary>
+#
+# In which order does a perfect ranking put the grades, and how many of them count?
+#
+# </details>
+
 
 # %%
-# <solution> stub: three = ...
-three = (1 / np.log2(2) + 1 / np.log2(5)) / (1 / np.log2(2) + 1 / np.log2(3) + 1 / np.log2(4))
-# </solution>
-twelfth = "the perfect ranking has three relevant pages, also the one you ranked 12th"
+def graded_ndcg(ranking, grades):
+    # <solution> stub: return ...
+    gains = [grades.get(page, 0) / np.log2(rank + 1) for rank, page in enumerate(ranking[:10], start=1)]
+    best = sorted(grades.values(), reverse=True)[:10]
+    return sum(gains) / sum(grade / np.log2(rank + 1) for rank, grade in enumerate(best, start=1))
+    # </solution>
+
+
+two, many = {"a": 1, "b": 2}, dict.fromkeys("abcdefghijklm", 1)
+swapped = (1 + 2 / np.log2(3)) / (2 + 1 / np.log2(3))
 check(
-    "NDCG@10 with three relevant pages",
-    three,
+    "NDCG@10 for grades",
+    graded_ndcg,
     [
-        (lambda a: 0 <= a <= 1, "NDCG lies between 0 and 1: divide by the perfect ranking's sum"),
-        (lambda a: not close(a, 1.4307 / 1.6309, 1e-3), twelfth),
-        (lambda a: close(a, 1.4307 / 2.1309, 1e-3), "ranks 1 and 4 gain; a perfect ranking has 1, 2 and 3"),
+        (lambda f: f(list("ba"), two) is not ..., "not done yet: write the body in place of `...`"),
+        (lambda f: close(f(list("ba"), two), 1), "b has the higher grade, so b, a is a perfect ranking"),
+        (lambda f: close(f(list("ab"), two), swapped), "a, b: each page gains its grade, by its rank"),
+        (lambda f: f(list("qrstuvwxyzab"), two) == 0, "a page after rank 10 gains nothing"),
+        (lambda f: close(f(list(many), many), 1), "in a perfect ranking, too, only ten ranks count"),
     ],
 )
 
 # %% [markdown]
-# Now all the queries, beside `InformationRetrievalEvaluator`. Two sets of judgements: the test queries, each with one
-# relevant page; and broad ones, *all pages on Chad*, which several pages answer: the table says which. The evaluator
-# is given the page vectors that are already there, so it embeds only queries.
+# Two more measures. `MRR@10` is one over the rank of the *first* relevant page. `recall@10` is the share of the
+# relevant pages found. We measure two sets: the test queries, with one relevant page each, and broad queries (*all
+# pages on Chad*) that several pages answer.
 #
-# `MRR@10` is one over the rank of the *first* relevant page, `recall@10` the share of the relevant pages found. Same
-# rankings, three measures: will they be near each other?
+# Two referees check our figures.
+# [`InformationRetrievalEvaluator`](https://sbert.net/docs/package_reference/sentence_transformer/evaluation.html) embeds
+# the queries itself. [`ir-measures`](https://ir-measur.es) reads **TREC files**, with a line for each ranked page (the
+# *run*) and each judgement (the *qrels*). Keep yours: they give a score again without the model. Predict: will three
+# measures of one ranking be near each other?
 
 
 # %%
@@ -187,53 +200,42 @@ found = {}
 for name, (queries, relevant) in sets.items():
     similarity = model.similarity(model.encode_query(list(queries.values()), **options), page_vectors)
     found[name] = measured(queries, ranked(similarity, page_ids), relevant)
+one = found["one relevant page"]
+for measure in ("mrr@10", "recall@10"):
+    run.record(f"{measure}/before", one[measure].mean())
 
 # %%
-at_ten = ("ndcg_at_k", "mrr_at_k", "precision_recall_at_k", "accuracy_at_k", "map_at_k")
-differences = []
+at_ten = dict.fromkeys(("ndcg_at_k", "mrr_at_k", "precision_recall_at_k", "accuracy_at_k", "map_at_k"), [10])
+library = {}
 for name, (queries, relevant) in sets.items():
-    cutoffs = dict.fromkeys(at_ten, [10])
-    evaluator = InformationRetrievalEvaluator(
-        queries, test.corpus, relevant, batch_size=P.eval_batch_size, **cutoffs
-    )
-    library = evaluator(model, corpus_embeddings=page_vectors.to(model.device))  # both on one device
-    for measure in ("ndcg@10", "mrr@10", "recall@10"):
-        ours, theirs = found[name][measure].mean(), library[f"cosine_{measure}"]
-        differences.append(abs(ours - theirs))
-        print(f"{name:>17}, n={len(queries)}, {measure:>9}: by hand {ours:.6f}, library {theirs:.6f}")
-run.record("library/difference", max(differences))
-print(f"largest difference: {max(differences):.1e}")
+    at_ten["batch_size"] = P.eval_batch_size
+    evaluator = InformationRetrievalEvaluator(queries, test.corpus, relevant, **at_ten)
+    library[name] = evaluator(model, corpus_embeddings=page_vectors.to(model.device))  # both on one device
+
+files = evaluation.write_trec(run.folder, "before", query_ids, rankings["before"], test.relevant)
+trec_run, qrels = ir_measures.read_trec_run(str(files[0])), ir_measures.read_trec_qrels(str(files[1]))
+names = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10}
+judged = ir_measures.calc_aggregate(names.values(), qrels, trec_run)
+
+lines = {
+    (name, measure): {"by hand": found[name][measure].mean(), "library": library[name][f"cosine_{measure}"]}
+    for name in sets
+    for measure in names
+}
+referees = pd.DataFrame(lines).T
+referees["ir-measures"] = pd.Series({("one relevant page", name): judged[names[name]] for name in names})
+run.record("library/difference", (referees["by hand"] - referees["library"]).abs().max())
+run.record("referee/difference", (referees["by hand"] - referees["ir-measures"]).abs().max())
+referees
 
 # %% [markdown]
-# A second referee: `ir-measures`, on which information retrieval has agreed. It reads **TREC files**, plain text with
-# one line for each ranked page (the *run*) and for each judgement (the *qrels*), which many tools exchange. Keep yours:
-# scores can be computed from them again, without the model.
-
-# %%
-run_file, qrels_file = evaluation.write_trec(
-    run.folder, "before", query_ids, rankings["before"], test.relevant
-)
-print(run_file.read_text().splitlines()[0], qrels_file.read_text().splitlines()[0], sep="\n")
-
-referee = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10}
-qrels, trec_run = ir_measures.read_trec_qrels(str(qrels_file)), ir_measures.read_trec_run(str(run_file))
-judged = ir_measures.calc_aggregate(referee.values(), qrels, trec_run)
-differences = []
-for measure, name in referee.items():
-    ours = found["one relevant page"][measure].mean()
-    differences.append(abs(ours - judged[name]))
-    print(f"{measure:>9}: by hand {ours:.6f}, referee {judged[name]:.6f}")
-run.record("referee/difference", max(differences))
-
-# %% [markdown]
-# By hand and by library, one figure: a score needs no model, only rankings and judgements. With one relevant page at
-# rank *r*, always MRR ≤ NDCG ≤ recall, since 1/*r* ≤ 1/log₂(*r* + 1) ≤ 1: one ranking, three headlines. With several
-# relevant pages, the order can be any.
+# You saw that the referees agree with us, and that the measures differ. With one relevant page at rank *r*, always
+# MRR ≤ NDCG ≤ recall, because 1/*r* ≤ 1/log₂(*r* + 1) ≤ 1. With several relevant pages, any order is possible.
 #
 # ## 3. What each measure hides
 #
-# Each measure throws something away. To see what, look for two queries that one measure calls equal and another calls
-# as far apart as can be. Predict first: two queries with the same recall@10, how far apart can their NDCG@10 be?
+# We look for two queries that one measure calls equal and another calls as far apart as possible. Predict: if two
+# queries have the same recall@10, how far apart can their NDCG@10 be?
 
 
 # %%
@@ -244,49 +246,61 @@ def far_apart(lines, same, other):
     return group.loc[[group[other].idxmax(), group[other].idxmin()]]
 
 
-one = found["one relevant page"]
 pairs = {
     "recall@10 hides the order": far_apart(one, "recall@10", "ndcg@10"),
     "NDCG@10 hides what lies beyond rank 10": far_apart(one, "ndcg@10", "best rank"),
 }
 if P.drawn:
     pairs["MRR@10 hides all but the first relevant page"] = far_apart(found["several"], "mrr@10", "recall@10")
-    many = (found["several"]["relevant"] > 10).sum()
-    print(f"{many} broad queries have more than ten relevant pages: no ranking has recall@10 = 1 there")
-within = one["best rank"].between(11, 100).mean()
-print(f"page at rank 11 to 100, for a reranker to lift: {within:.0%}")
+high, low = pairs["recall@10 hides the order"]["ndcg@10"]
+print(f"You saw one recall@10 with NDCG@10 of {high:.2f} and of {low:.2f}.")
 pd.concat(pairs).round(3)
 
 # %% [markdown]
-# - **Recall@10** asks whether a page is there. A page at rank 10 counts as much as one at rank 1. Right for the first
-#   stage of two, whose order a reranker makes anew.
-# - **MRR@10** asks how far down the *first* relevant page stands, and is blind to the others. Right when one answer
-#   is enough.
-# - **NDCG@10** pays for order and for all relevant pages, but rank 11 and the last rank are the same to it. With
-#   several relevant pages its value is hard to say in words. It is the usual headline figure, and ours.
-#
-# Report the one that fits the use, and look at a second before you believe it.
-#
-# ## 4. Baselines
-#
-# A score on its own says nothing. These readers look at no page at all: one guesses, one knows only the topic that
-# was asked for, one only the country, and both guess among the pages that share it. Their scores are exact
-# expectations, from `baselines.ceilings`. A model must beat the better of them before you may say that it understood
-# *both* halves of a query.
-
-# %%
-scores = {"before": one["ndcg@10"].to_numpy()}
-scores |= baselines.ceilings(query_ids, test.relevant, page_ids, table if P.drawn else None)
-for name, each in scores.items():
-    print(f"{name:>13}: {evaluation.bootstrap(each, SEED)}")
+# - **Recall@10** asks whether a page is among the ten. It suits a first stage that a reranker reorders.
+# - **MRR@10** sees the first relevant page only. It suits a search where one answer is enough.
+# - **NDCG@10** sees order and all relevant pages of the top ten; rank 11 and the last rank are the same to it. It is
+#   our main measure.
 
 # %% [markdown]
-# The bracket is a 95% interval: how far the mean moves with other queries of the same kind. Chance has an interval of
-# no width, since every query has the same number of relevant pages.
+# ### Exercise 2: break the agreement
+# Pages a, b and c answer a query. Write two rankings as strings of ten different letters, so that MRR@10 prefers the
+# first and NDCG@10 prefers the second. Then choose why:
+# - `"x"`: NDCG@10 does not look at rank 1
+# - `"y"`: MRR@10 does not see what follows the first relevant page
+# - `"z"`: NDCG@10 also counts the pages after rank 10
 #
-# **BM25** counts shared words, rare ones for more; no learning, decades old, and still hard to beat. It reads the
-# text layer, perfectly spelled, where our model has only pixels. A page without text is not in its index. Who will
-# win over all queries: BM25, or a reader of the country alone?
+# <details><summary>Hint</summary>
+#
+# Give the first ranking the best start and nothing else that is relevant.
+#
+# </details>
+
+# %%
+# <solution> stub: first_one, second_one, reason = ..., ..., ...
+first_one, second_one, reason = "adefghijkl", "dabcefghij", "y"
+# </solution>
+abc = set("abc")
+check(
+    "break the agreement",
+    [first_one, second_one, reason],
+    [
+        (lambda a: all(len(set(r)) == len(r) == 10 for r in a[:2]), "use ten different letters each"),
+        (lambda a: mrr_at_10(a[0], abc) > mrr_at_10(a[1], abc), "MRR@10 does not prefer the first yet"),
+        (lambda a: ndcg_at_10(a[0], abc) < ndcg_at_10(a[1], abc), "NDCG@10 does not prefer the second yet"),
+        (lambda a: a[2] == "y", "the rankings are right: look again at what each formula adds up"),
+    ],
+)
+
+# %% [markdown]
+# ## 4. Baselines
+#
+# Compare a score with others. Three readers look at no page: one guesses, one knows only the topic that the query asks
+# for, one only the country. `baselines.ceilings` computes their expected scores exactly.
+#
+# Two systems read the text layer. [**BM25**](https://github.com/xhluca/bm25s) counts shared words; rare words count
+# more. **all-MiniLM-L6-v2** is a small text embedder: it puts *cropland* near *arable land*. Both get perfectly spelled
+# text, and miss pages without text. Predict: over all queries, does BM25 beat the reader of the country alone?
 
 
 # %%
@@ -295,278 +309,310 @@ def score(rankings):
     return np.array([ndcg_at_10(ranking, test.relevant[query]) for query, ranking in pairs])
 
 
+scores = {"before": score(rankings["before"])}
+scores |= baselines.ceilings(query_ids, test.relevant, page_ids, table if P.drawn else None)
 words = {"stopwords": "en", "show_progress": False}
+texts = list(test.queries.values())
 if P.drawn:
     readable = table[~table["scan"]]
+    text_ids = list(readable.index)
     index = bm25s.BM25()
     index.index(bm25s.tokenize(readable["text"].tolist(), **words), show_progress=False)
-    asked = bm25s.tokenize(list(test.queries.values()), **words)
-    hits, weights = index.retrieve(
-        asked, corpus=list(readable.index), k=min(10, len(readable)), show_progress=False
-    )
-    rankings["bm25"] = [row[weight > 0].tolist() for row, weight in zip(hits, weights, strict=True)]
-    scores["bm25"] = score(rankings["bm25"])
-    print("NDCG@10 of BM25:", evaluation.bootstrap(scores["bm25"], SEED))
-else:
-    print("The published data has no text layer: recognise the pages' text first, then the same lines.")
-
-# %% [markdown]
-# **all-MiniLM-L6-v2** is a small text embedder that has read much of the web: *cropland* and *arable land* are near
-# each other in it, though they share no word. `checkpoint` finds the published weights in a package and checks their
-# hash. It too reads the text layer only.
+    best = {"corpus": text_ids, "k": min(10, len(text_ids)), "show_progress": False}
+    hits, weights = index.retrieve(bm25s.tokenize(texts, **words), **best)
+    scores["bm25"] = score([row[weight > 0].tolist() for row, weight in zip(hits, weights, strict=True)])
 
 # %%
 if P.drawn:
     minilm = SentenceTransformer(checkpoint(P.text_tower), device=device())
     text_vectors = minilm.encode(readable["text"].tolist(), convert_to_tensor=True)
-    asked = minilm.encode(list(test.queries.values()), convert_to_tensor=True)
-    rankings["minilm-text"] = ranked(minilm.similarity(asked, text_vectors), list(readable.index))
-    scores["minilm-text"] = score(rankings["minilm-text"])
-    print("NDCG@10 of MiniLM over the text layer:", evaluation.bootstrap(scores["minilm-text"], SEED))
-else:
-    print("No text layer, no text embedder: the same as above.")
+    asked = minilm.encode(texts, convert_to_tensor=True)
+    scores["minilm-text"] = score(ranked(minilm.similarity(asked, text_vectors), text_ids))
 
-# %%
 systems = ("random", "topic-only", "country-only", "bm25", "minilm-text", "before")
 order = [name for name in systems if name in scores]
 intervals = {name: {"all": evaluation.bootstrap(scores[name], SEED)} for name in order}
 for name in order:
     run.record(f"ndcg@10/{name}", intervals[name]["all"])
-figure = plots.systems(intervals, title="The base model between its baselines")
-run.figure(
-    "baselines", figure, "NDCG@10: chance, readers of half the query, BM25, MiniLM and the base model."
-)
+if P.drawn:
+    gap = evaluation.paired_bootstrap(scores["country-only"], scores["bm25"], SEED)
+    run.record("ndcg@10/bm25-over-country-only/all", gap)
+    won = "BM25 wins" if gap.low > 0 else "BM25 loses" if gap.high < 0 else "no difference is shown"
+    print(f"BM25 minus the reader of the country, all queries: {gap}. So {won}.")
+figure = plots.systems(intervals, title="The base model and its baselines")
+run.figure("baselines", figure, "NDCG@10: three readers of no page, BM25, MiniLM and the base model.")
 figure
 
 # %% [markdown]
-# Read it from the bottom up: whatever lies left of the better half-reader has not shown that it uses both halves of
-# the query.
+# The bars are 95% **intervals**: how far the mean moves if we draw the queries again, with repeats.
 #
-# ### The same systems, by slice
-#
-# Two things could hold the text baselines back: pages without text, and words that the page does not use. Slices tell
-# them apart. Predict: what does BM25 score when the page asked for is a scan?
+# Two things can hold the text systems back: pages without text, and words that the page does not use. **Slices** of
+# the queries tell them apart. `text-named` queries have the page's country as a whole word: *Albania*, not *Albanian*.
+# Predict: what does BM25 score when the page asked for is a scan?
 
 # %%
 if P.drawn:
     answers = table.loc[[min(test.relevant[query]) for query in query_ids]]
     scan = answers["scan"].to_numpy()
-    asked = zip(answers["country"], test.queries.values(), strict=True)
-    named = np.array([country.lower() in text.lower() for country, text in asked])
-    slices = {"scan": scan, "text": ~scan, "text-named": ~scan & named, "text-unnamed": ~scan & ~named}
+    whole_words = [rf"\b{re.escape(country)}\b" for country in answers["country"]]
+    pairs = zip(whole_words, texts, strict=True)
+    named = np.array([bool(re.search(word, text, re.IGNORECASE)) for word, text in pairs])
+    slices = {"scan": scan, "text-named": ~scan & named, "text-unnamed": ~scan & ~named, "text": ~scan}
     slices = {name: mask for name, mask in slices.items() if mask.any()}
-
-# %%
-if P.drawn:
     parts = {name: evaluation.by_slice(scores[name], slices, SEED) for name in order}
-    for name in order:
-        for which, interval in parts[name].items():
+    for name, row in parts.items():
+        for which, interval in row.items():
             run.record(f"ndcg@10/{name}/{which}", interval)
-    shown = [which for which in slices if which != "text"]
-    parts = {name: {which: parts[name][which] for which in shown} for name in order[1:]}
+        row.pop("text", None)  # the two slices of text are drawn
+    del parts["random"]
     figure = plots.systems(parts, title="Scans; pages with text, by whether the query names the country")
-    run.figure(
-        "slices", figure, "NDCG@10 of each system on scans, and on pages with text by how a query names them."
-    )
+    run.figure("slices", figure, "NDCG@10 of each system on scans and on two slices of pages with text.")
     display(figure)
 
 # %% [markdown]
-# On scans the text baselines are **blind**: 0, by construction, until somebody runs text recognition, with its own
-# errors. The page model reads pixels, so to it a scan is a page like any other, if a noisier one. That is the case
-# for visual document retrieval in one picture. `text-named` queries use the country's name as the page does;
-# `text-unnamed` ones say *Cypriot*, or name a capital, and word matching has nothing to match. An average over all of
-# this would have hidden it. Mind the short slices: few queries, wide intervals.
+# You saw 0 for both text systems on scans: such a page is not in their index. On pages with text, BM25 does better
+# where the query names the country than where it says *Cypriot* or names a capital.
+#
+# The text systems also had fewer pages to confuse. To be fair, we now take only queries whose page has text, and every
+# system ranks only the pages with text. Predict: is the page model still ahead of MiniLM?
+
+
+# %%
+def verdict(gap, name, other):
+    """What a paired interval of `name` minus `other` allows us to say."""
+    return f"{name} is better" if gap.low > 0 else f"{other} is better" if gap.high < 0 else "not shown"
+
+
+if P.drawn:
+    on_text = [query for query, hidden in zip(query_ids, scan, strict=True) if not hidden]
+    same = baselines.ceilings(on_text, test.relevant, text_ids, readable)
+    same |= {name: scores[name][~scan] for name in ("bm25", "minilm-text")}
+    with_text = [[page for page in ranking if page in readable.index] for ranking in rankings["before"]]
+    same["before"] = score(with_text)[~scan]
+    lines = {}
+    for name, other in (("bm25", "country-only"), ("minilm-text", "bm25"), ("before", "minilm-text")):
+        for which in ("text", "text-named"):
+            mask = slices[which][~scan]
+            gap = evaluation.paired_bootstrap(same[other][mask], same[name][mask], SEED)
+            run.record(f"ndcg@10/{name}-over-{other}/{which}", gap)
+            lines[f"{name} minus {other}", which] = {"difference": str(gap), "so": verdict(gap, name, other)}
+    display(pd.DataFrame(lines).T)
+
+# %%
+if P.drawn:
+    gaps = {"all": evaluation.paired_bootstrap(scores["minilm-text"], scores["before"], SEED)}
+    gaps["text"] = evaluation.paired_bootstrap(same["minilm-text"], same["before"], SEED)
+    run.record("ndcg@10/before-over-minilm-text/all", gaps["all"])
+    print(f"Page model minus MiniLM, all queries, scans included: {gaps['all']}")
+    print(f"Where there is text, on the same pages: {gaps['text']}")
+    said = {
+        "not shown": "where there is text, MiniLM does as well: the interval includes zero",
+        "before is better": "the page model is better even where there is text",
+        "minilm-text is better": "reading the text is better wherever there is text",
+    }
+    print("So", said[verdict(gaps["text"], "before", "minilm-text")] + ".")
+
+# %% [markdown]
+# So if your pages have good text, compare with a text embedder first. Text recognition would also give it scans to
+# read, with errors. BM25 beats the reader of the country where the query names the country: there it uses **both**
+# halves of the query. Over all queries, this did not show.
 #
 # ## 5. Is a difference real?
 #
-# Two models answered the same queries, so compare them query by query: the **paired bootstrap** draws queries with
-# replacement, takes the mean *difference* of each draw, and reads the interval off those means. An example of two
-# close relatives: the same vectors, whole and cut to their first components. Which will be wider: each score's own
-# interval, or that of the difference?
+# The **paired bootstrap** draws queries with repeats, takes the mean *difference* of two models in each draw, and reads
+# the interval off those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
+# interval is wider, that of one score or that of the difference?
 
 # %%
 kept = P.dimensions[1]
-short = score(ranked(model.similarity(query_vectors[:, :kept], page_vectors[:, :kept]), page_ids))
-difference = short - scores["before"]
+rankings["cut"] = ranked(model.similarity(query_vectors[:, :kept], page_vectors[:, :kept]), page_ids)
+scores["cut"] = score(rankings["cut"])
+run.record("ndcg@10/cut", scores["cut"].mean())
+difference = scores["cut"] - scores["before"]
 
 rng = np.random.default_rng(SEED)
 draws = rng.integers(0, len(difference), size=(10_000, len(difference)))  # the same queries for both models
 low, high = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
-
 paired = evaluation.Interval(difference.mean(), low, high, len(difference))
-run.record(f"ndcg@10/difference/first-{kept}", paired)
-
-print(f"{P.dimensions[0]} components: {evaluation.bootstrap(scores['before'], SEED)}")
-print(f"{kept} components: {evaluation.bootstrap(short, SEED)}")
+run.record("ndcg@10/difference/cut", paired)
+alone = evaluation.bootstrap(scores["before"], SEED)
+print(f"{P.dimensions[0]} components: {alone}")
+print(f"{kept} components: {evaluation.bootstrap(scores['cut'], SEED)}")
 print(f"difference, paired: {paired}")
-print(f"the course's helper: {evaluation.paired_bootstrap(scores['before'], short, SEED)}")
-shown = "no difference shown" if low <= 0 <= high else "the difference is beyond the luck of the draw"
-print(f"zero lies {'inside' if low <= 0 <= high else 'outside'}: {shown}")
+print(f"You saw a width of {alone.high - alone.low:.3f} for one score, {high - low:.3f} for the difference.")
+shown = "no difference is shown" if low <= 0 <= high else "the two differ"
+print(f"Zero lies {'inside' if low <= 0 <= high else 'outside'} the interval of the difference, so {shown}.")
 
 # %% [markdown]
-# What makes a query hard for one model makes it hard for its relative. In the difference that cancels; in two
-# separate intervals it is counted twice. Two intervals can overlap where the difference is beyond doubt: ask for the
-# interval of the difference. **Go deeper**: Smucker, Allan and Carterette (2007), *A comparison of statistical
-# significance tests for information retrieval evaluation*.
+# A query that is hard for one model is often hard for its relative, and in the difference this cancels. So two
+# intervals can overlap although the difference is clear: ask for the interval of the difference
+# (`evaluation.paired_bootstrap`).
 #
-# The same for the page model against the text baselines, over all queries and where there is text:
-
-# %%
-if P.drawn:
-    every = {"all": np.ones(len(query_ids), bool)}
-    every |= {name: slices[name] for name in ("text", "scan") if name in slices}
-    lines = {}
-    for name in ("bm25", "minilm-text"):
-        for which, mask in every.items():
-            gap = evaluation.paired_bootstrap(scores[name][mask], scores["before"][mask], SEED)
-            run.record(f"ndcg@10/before-over-{name}/{which}", gap)
-            verdict = "better" if gap.low > 0 else "worse" if gap.high < 0 else "not shown to differ"
-            lines[f"before minus {name}", which] = {"difference": str(gap), "the page model is": verdict}
-    display(pd.DataFrame(lines).T)
-
-# %% [markdown]
-# ### How many queries does a difference of 0.02 need?
+# ### How many queries does a difference need?
 #
-# The interval's half width is about 1.96 *s*/√*n*, where *s* is the spread (standard deviation) of the per-query
-# differences. To *find* a true difference *d* four times in five, it takes *n* = ((1.96 + 0.84) *s*/*d*)² queries.
-# Everything hangs on *s*, and *s* depends on the pair: close relatives agree on most queries, strangers on few. Are
-# our 300 enough?
+# Let *s* be the spread (standard deviation) of the per-query differences. Half of the interval is about 1.96 *s*/√*n*,
+# and a true difference of that size is found only half of the time. To find a difference *d* four times in five, you
+# need *n* = ((1.96 + 0.84) *s*/*d*)² queries. Predict: which need more, like or unlike models?
 
 
 # %%
 def queries_needed(spread: float, difference: float) -> int:
+    """Queries that find a true difference four times in five."""
     return int(np.ceil(((1.96 + 0.84) * spread / difference) ** 2))
 
 
-compared = {f"first {kept} components against all": difference}
+compared = {f"like: {kept} components against all": difference}
 if P.drawn:
-    compared["page model against MiniLM over text"] = scores["before"] - scores["minilm-text"]
+    compared["unlike: page model against MiniLM"] = scores["before"] - scores["minilm-text"]
 for label, each in compared.items():
-    print(f"{label}: spread {each.std():.3f}, so 0.02 needs {queries_needed(each.std(), 0.02):,} queries")
-run.record("queries-needed/relatives", queries_needed(difference.std(), 0.02))
+    needed = queries_needed(each.std(), 0.02)
+    run.record(f"queries-needed/{label.split(':')[0]}", needed)
+    print(f"{label}: spread {each.std():.3f}, so a difference of 0.02 needs {needed:,} queries")
 
-# %%
 n = max(2, queries_needed(difference.std(), 0.02))
 shifted = difference - difference.mean() + 0.02  # a world where the true difference is 0.02
 trials = [rng.choice(shifted, n) for _ in range(1000)]
 power = np.mean([abs(trial.mean()) > 1.96 * trial.std() / np.sqrt(n) for trial in trials])
 run.record("power", power)
-print(f"simulated: with {n:,} queries, a true difference of 0.02 was found in {power:.0%} of 1,000 trials")
+print(f"tried: with {n:,} queries, a true difference of 0.02 was found in {power:.0%} of 1,000 trials")
 
 # %%
-figure = plots.interval_width({**compared, "one score alone": scores["before"]})
-run.figure(
-    "queries_needed", figure, "Half width of the 95% interval by number of queries: it falls with the root."
-)
+figure, axes = plt.subplots(figsize=(10, 4.4), layout="constrained")
+sizes, colors = np.geomspace(30, 30_000, 50), ("#0072B2", "#E69F00")
+for (label, each), color, dash, marker in zip(compared.items(), colors, "-:", "Ds", strict=False):
+    axes.loglog(sizes, 2.8 * each.std() / np.sqrt(sizes), color=color, linestyle=dash, lw=2)
+    needed = queries_needed(each.std(), 0.02)
+    axes.plot(needed, 0.02, color=color, linestyle=dash, marker=marker, ms=9, label=f"{label}: {needed:,}")
+axes.axhline(0.02, color="#444444", lw=1, label="a difference of 0.02")
+axes.axvline(len(query_ids), color="#444444", linestyle="--", label=f"our {len(query_ids)} queries")
+axes.set(xlabel="queries (log scale)", ylabel="difference in NDCG@10 (log scale)")
+axes.set_title("The smallest difference that is found four times in five")
+axes.legend(frameon=False)
+plt.close(figure)
+run.figure("queries_needed", figure, "Smallest difference that is found, by number of queries.")
 figure
 
 # %% [markdown]
-# ### Exercise 2: what can these queries show?
-# Read the figure first: markers are the queries that we have, and where a line crosses the dotted one, half the
-# interval is 0.02. Half the width costs four times the queries, and unlike models need many more than close
-# relatives.
+# The markers are the printed numbers. Half the difference needs four times the queries. Unlike models need more: their
+# scores differ more from query to query.
+
+# %% [markdown]
+# ### Exercise 3: choose from figures
+# These figures are made up. A scores 0.70 [0.65, 0.75], B scores 0.73 [0.68, 0.78].
 #
-# Now turn the formula round: what is the smallest true difference that this test set would find four times in five,
-# for the pair in `difference`?
+# | pair | queries | difference, 95% interval |
+# | --- | --- | --- |
+# | B minus A | 300 | 0.03 [0.01, 0.05] |
+# | C minus A | 40 | 0.04 [-0.02, 0.10] |
 #
-# *Hint: solve* n = (2.8 s/d)² *for* d; `difference.std()` *is* s, `len(difference)` *is* n.
+# Is B `"better"` than A, `"equal"`, or is a difference `"not shown"`? And C? How many queries find a true difference of
+# 0.04 between C and A four times in five: 40, 90 or 184?
+#
+# <details><summary>Hint</summary>
+#
+# Half of C's interval is 1.96 *s*/√40. Solve for *s*, and call `queries_needed`.
+#
+# </details>
 
 # %%
-# <solution> stub: smallest = ...
-smallest = 2.8 * difference.std() / np.sqrt(len(difference))
+# <solution> stub: b_and_a, c_and_a, enough = ..., ..., ...
+b_and_a, c_and_a, enough = "better", "not shown", 184
 # </solution>
-root = np.sqrt(len(difference))
-half = "that is the half width: a true difference of that size is found only half of the time"
+half = "with 90 queries, half of the interval is 0.04: you would find it only half of the time"
 check(
-    "the smallest difference it can show",
-    smallest,
+    "choose from figures",
+    [b_and_a, c_and_a, enough],
     [
-        (lambda a: a > 0, "a positive number is asked for"),
-        (lambda a: not close(a, 1.96 * difference.std() / root, 1e-6), half),
-        (
-            lambda a: close(a, 2.8 * difference.std() / root, 1e-4),
-            "divide by the root of the number of queries",
-        ),
+        (lambda a: {*a[:2]} <= {"better", "equal", "not shown"}, "use the words in quotes for B and for C"),
+        (lambda a: a[0] == "better", "B: look at the interval of the difference, not at the two scores"),
+        (lambda a: a[1] != "equal", "C: a wide interval around zero is no proof that two systems are equal"),
+        (lambda a: a[1] == "not shown", "C: where does zero lie?"),
+        (lambda a: a[2] != 90, half),
+        (lambda a: a[2] == 184, "queries: this number finds it less often than four times in five"),
     ],
 )
 
 # %% [markdown]
 # ## 6. One page twice
 #
-# Real corpora hold the same page twice: two uploads, or one page that is the positive of one row and a hard negative
-# of another, under separate ids. Below, every fifth query's page stands in the corpus again, and nobody judged the
-# second copy. A **perfect** model gives equal images equal vectors, and ranks both copies first, in either order.
-# What does it score?
+# Collections hold copies: a file uploaded twice, or a page that is a positive in one row and a hard negative in another.
+# Equal images get equal vectors, so copies stand side by side, in either order. Here **every** answer has one copy that
+# nobody judged. With fewer copies, the loss is smaller. Predict: what does a perfect model score?
 
 # %%
-pages, copies = dict(test.corpus), {}
-for query in query_ids[::5]:
-    original = min(test.relevant[query])
-    copies[query] = f"{original}-again"
-    pages[copies[query]] = pages[original]
+twice = {page for query in query_ids for page in test.relevant[query]}
+pages = test.corpus | {f"{page}-again": test.corpus[page] for page in twice}
 
-perfect = {}
-for query in query_ids:
-    best = [min(test.relevant[query])] + ([copies[query]] if query in copies else [])
-    rng.shuffle(best)
-    perfect[query] = best + [page for page in page_ids[:10] if page not in best]
 
-# %%
-punished = np.array([ndcg_at_10(perfect[query], test.relevant[query]) for query in query_ids])
-example = query_ids[int(punished.argmin())]
-run.record("ndcg@10/perfect/duplicates", punished.mean())
-print("ranking: ", perfect[example][:3])
-print("relevant:", test.relevant[example])
-print(f"NDCG@10:  {punished.min():.3f}")
-print(f"perfect model, every fifth answer twice: {evaluation.bootstrap(punished, SEED)}")
+def doubled(ranking):
+    """The top of a ranking where each answer stands beside its copy, in either order."""
+    groups = [[page, f"{page}-again"] if page in twice else [page] for page in ranking[:10]]
+    return [str(page) for group in groups for page in rng.permutation(group)]
 
-# %% [markdown]
-# A perfect model, and it lost points in every query where the copy came first. Finetuning of the published model
-# moved NDCG@10 from 0.888 to 0.947 ([published](https://huggingface.co/blog/train-multimodal-sentence-transformers)):
-# a flaw of this size is no small part of such a gain. **Watch out**: positives and negatives under separate ids are
-# the usual way in.
-#
-# The cure: compare pages by **content**, keep each once, and merge the judgements.
 
-# %%
+answer = [min(test.relevant[query]) for query in query_ids]
+rankings["perfect"] = [[page] + [other for other in page_ids[:10] if other != page] for page in answer]
 first = evaluation.deduplicate_by_content(pages.values(), pages)  # page id to the first id with that content
 merged = evaluation.merge_judgements(test.relevant, first)
-once = {query: list(dict.fromkeys(first[page] for page in ranking)) for query, ranking in perfect.items()}
-repaired = np.array([ndcg_at_10(once[query], merged[query]) for query in query_ids])
-run.record("ndcg@10/perfect/deduplicated", repaired.mean())
+lines = {}
+for name in ("perfect", "before", "cut"):
+    copied = [doubled(ranking) for ranking in rankings[name]]
+    once = [list(dict.fromkeys(first[page] for page in ranking)) for ranking in copied]
+    repaired = np.mean([ndcg_at_10(row, merged[query]) for query, row in zip(query_ids, once, strict=True)])
+    clean, punished = score(rankings[name]).mean(), score(copied).mean()
+    lines[name] = {"no copies": clean, "every answer twice": punished, "merged": repaired}
+    run.record(f"ndcg@10/{name}/duplicates", punished)
+    run.record(f"ndcg@10/{name}/deduplicated", repaired)
 run.save()
-print(f"{len(pages)} pages, {len(set(first.values()))} after deduplication")
-print(f"perfect model: {repaired.mean():.3f}")
+pd.DataFrame(lines).T.round(3)
 
 # %% [markdown]
-# ### Exercise 3: the price of a copy
-# One page answers a query, and it stands in the corpus twice, one copy judged. A perfect model has both at the top, in
-# either order with equal chance. What NDCG@10 does it have on average?
+# You saw every model lose, the perfect one as well: if the copy comes first, the judged page moves down a rank. Copies
+# lower all scores, before a training and after it. The fix: compare pages by **content**, keep each once, and merge
+# the judgements. Then every score is back.
 #
-# *Hint: average the two orders.*
-
-# %%
-# <solution> stub: price = ...
-price = (1 + 1 / np.log2(3)) / 2
-# </solution>
-both = "one order scores 1, the other has the judged page at rank 2"
-check(
-    "a perfect model and one copy",
-    price,
-    [
-        (lambda a: 0 < a < 1, "it loses something, not everything"),
-        (lambda a: not close(a, 1 / np.log2(3), 1e-3), "that is the unlucky order alone"),
-        (lambda a: close(a, (1 + 1 / np.log2(3)) / 2, 1e-3), both),
-    ],
-)
+# ## Three questions
+#
+# **1.** The only relevant page moves from rank 11 to rank 40. Which measure changes?
+#
+# - a) NDCG@10 · b) recall@10 · c) neither
+#
+# <details><summary>Answer</summary>
+#
+# **c.** Both look at the first ten ranks. Not a: the gain was 0 and stays 0. Not b: the page was not found either time.
+#
+# </details>
+#
+# **2.** A text system scores lower than a page model over all queries, and many pages are scans. What do you do next?
+#
+# - a) drop the text system · b) compare both on the queries and pages that have text · c) compare their two intervals
+#
+# <details><summary>Answer</summary>
+#
+# **b.** It shows whether scans explain the gap. Not a: it may be as good where there is text. Not c: separate intervals
+# do not pair the queries, and they mix both kinds of page.
+#
+# </details>
+#
+# **3.** The paired interval of a difference is [-0.01, 0.03]. What may you say?
+#
+# - a) the models are equal · b) the second is better, since most of the interval is above zero · c) these queries do
+#   not show a difference
+#
+# <details><summary>Answer</summary>
+#
+# **c.** Zero is inside. Not a: a true difference of 0.02 would fit as well. Not b: a true
+# difference below zero would fit, too.
+#
+# </details>
 
 # %% [markdown]
 # ## You have
-# - written NDCG@10 in a few lines, and matched the library's figure and a referee's
+# - written NDCG@10 in a few lines, also for grades, and matched the figures of two referees
 # - seen queries that recall@10, MRR@10 and NDCG@10 each cannot tell apart
-# - placed the base model between chance, readers of half the query, BM25 and a text embedder, by slice
-# - put an interval on a difference, query by query, and counted the queries that 0.02 needs
-# - watched a copied page punish a perfect model, and fixed it by content
+# - compared the base model with readers of half the query, BM25 and a text embedder, also on the same pages
+# - put an interval on a difference, and counted the queries that 0.02 needs
+# - seen copies of pages cost every model points, and merged them by content
 #
 # **Next**: lesson 05 joins a text model and an image model in one space; lesson 07 trains the model that you measured
 # here, and lesson 08 measures it again.

@@ -56,14 +56,13 @@ run = Run("07_finetune_qwen3_vl_embedding", profile=PROFILE, seed=SEED)
 # ## The task
 #
 # An analyst types *"looking for Chad's inflation"*. Somewhere among 1,500 scanned and printed pages is the one with
-# that chart, and beside it are the pages that look just like it: Chad's other pages, and everybody else's inflation.
-# Nothing is extracted from the pages, no text recognition runs: a model embeds each **page image** and the **query** as
-# vectors of one space, and the page whose vector points most nearly in the query's direction wins.
+# that chart, beside pages that look just like it: Chad's other pages, and everybody else's inflation. No text is read
+# from the pages: a model embeds each **page image** and the **query** as vectors of one space, and the page whose vector
+# has the largest cosine with the query's wins.
 #
-# In `tiny`, pages are drawn from real figures (The World Factbook, 2015) the way statistical offices publish them.
-# `prepare_dataset` draws them the first time it runs, about two minutes, and finds them again afterwards. In `t4` and
-# `full` the data is the published [visual document retrieval
-# set](https://huggingface.co/datasets/tomaarsen/llamaindex-vdr-en-train-preprocessed); the columns are the same.
+# In `tiny`, pages are drawn from real figures (The World Factbook, 2015); the first time takes about two minutes. In
+# `t4` and `full` the data is the published [visual document retrieval
+# set](https://huggingface.co/datasets/tomaarsen/llamaindex-vdr-en-train-preprocessed), with the same columns.
 
 # %%
 dataset = prepare_dataset(P)
@@ -73,9 +72,8 @@ test_data = load_dataset(dataset, "eval", split="train")
 print(train_data)
 
 # %% [markdown]
-# Each row is an **anchor** (the query), its **positive** (the page that answers it), and four **hard negatives**: here
-# two pages of the same country on other topics, and two on the same topic from other countries. Look at one row, and
-# decide which page you would return before you read the captions.
+# Each row is an **anchor** (the query), its **positive** (the page that answers it), and four **hard negatives**: two
+# pages of the same country, and two on the same topic. Which page would you return, before you read the captions?
 
 # %%
 example = train_data[3]
@@ -85,15 +83,13 @@ plots.pages_row([example[column] for column in columns], columns, title=f"query:
 # %% [markdown]
 # ## 1. The model
 #
-# Three arguments decide more than they seem to:
 #
 # - `dtype`: unset means the checkpoint's own type. Stand-ins are stored in bfloat16; training on a CPU wants `float32`.
 # - `attn_implementation`: `"sdpa"` runs everywhere.
 # - the **pixel budget**: Qwen3-VL spends one token for every 32x32 pixels, so a page's area decides time and memory.
 #
-# `checkpoint` returns the folder of a stand-in after checking its SHA-256, or the Hub name as it is. Below it, a page
-# as stored and as the model sees it. Can you still read the small title? What you cannot read at this size, no training
-# will teach.
+# `checkpoint` returns the folder of a stand-in after checking its SHA-256, or the Hub name as it is. Below is a page as
+# stored and as the model sees it. Can you still read the small title? What is illegible here, no training can teach.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -118,8 +114,8 @@ plots.pages_row([page, page.resize((width, height))], captions)
 #
 # The corpus is every page of the 300 test rows, positives and hard negatives. One page can stand in several rows. If
 # each copy had an id of its own, a perfect model would be punished for returning the "wrong" copy, so `build_corpus`
-# hashes the images, keeps each page once and merges the relevance judgements: `queries` (id to text), `corpus` (id to
-# image) and `relevant` (query id to the ids of all pages that answer it).
+# keeps each page once and merges the relevance judgements: `queries` (id to text), `corpus` (id to image) and
+# `relevant` (query id to the ids of all pages that answer it).
 #
 # **NDCG@10** rewards a relevant page at rank r with 1 / log2(r + 1) and looks at ten ranks only. With one relevant page
 # a query: rank 1 scores 1, rank 2 scores 0.63, rank 10 scores 0.29, rank 11 nothing.
@@ -196,18 +192,15 @@ for name, ceiling in ceilings.items():
     run.record(f"ndcg@10/{name}", ceiling.mean())
 
 # %% [markdown]
-# The bracket is a 95% interval: how far the mean would move with another 300 queries like these. Our per-query scores
-# agree with `InformationRetrievalEvaluator` (the assertion), and we need them query by query for slices and paired
-# tests.
-#
-# The lines under it are what a reader would score who sees nothing, only the country's name, or only the topic, and
+# The bracket is a 95% interval: with other samples of 300 queries, about 95 of 100 such intervals would hold the true
+# mean. The lines under it are the scores of a reader who sees nothing, only the country's name, or only the topic, and
 # guesses among the pages that share it.
 #
 # ## 4. The loss
 #
 # `MultipleNegativesRankingLoss` treats every *other* page of the batch as a negative: each row brings a positive and a
 # hard negative, and each query has to pick its own positive out of all of them by a softmax over cosine similarities.
-# More rows, harder choice, better model. But a plain loss holds the whole batch's activations in memory at once.
+# More rows make the choice harder. But a plain loss holds the whole batch's activations in memory at once.
 #
 # The **cached** version computes all embeddings without gradients first, then the loss and its gradient for the
 # *embeddings*, and last runs the model again in small pieces (`mini_batch_size`), handing each its share of the cached
@@ -259,8 +252,8 @@ check("pages in the softmax", candidates, tests)
 # - `eval_steps`: a pass over the 300 **dev** pages. Test pages are looked at twice: before and after.
 # - `save_steps`, with `RESUME = True`: a stopped training goes on where it was.
 #
-# In `tiny` the **image tower stays frozen**: the base model reads these pages well, so what is left to learn is what
-# the queries mean, and a CPU saves a third of each step. `t4` does not train it either.
+# In `tiny` the **image tower stays frozen**: what is left to learn is what the queries mean, and a CPU saves a third of
+# each step. `t4` does not train it either.
 #
 # **On a GPU** `t4` trains a **LoRA** adapter in fp16, see section 10. `LORA = True` does the same in the other profiles,
 # each in its own type: float32 in `tiny`, bf16 in `full`. `full` trains all weights with the published rate (2e-5),
@@ -325,8 +318,8 @@ print(f"dev NDCG@10: {dev_before:.3f} before, half of the gain was there after {
 figure
 
 # %% [markdown]
-# The loss is a sum over all the dimensions, so its size says little. Look at the **dev** score: it is measured on pages
-# and queries that training does not see. When it no longer rises, more steps only fit the training rows.
+# Look at the **dev** score: it is measured on pages and queries that training does not see. When it no longer rises,
+# more steps only fit the training rows.
 #
 # ## 6. After
 
@@ -341,11 +334,10 @@ for name, interval in measured.items():
     print(f"NDCG@10 {name:>9}: {interval}")
 
 # %% [markdown]
-# The interval of the *gain* is what tells whether training helped: both models answered the same queries, so the luck
-# of the draw of queries largely cancels. Published for the 2B model with this recipe, on 300 queries over 1,500 pages:
-# 0.888 before, 0.947 after ([Sentence Transformers, training multimodal
-# models](https://huggingface.co/blog/train-multimodal-sentence-transformers)). Different model, different pages:
-# compare the recipe's *effect*, not the numbers.
+# The interval of the *gain* tells whether training helped: both models answered the same queries, so the chance in the
+# draw of queries largely cancels. Published for the 2B model with this recipe, on 300 queries over 1,500 pages:
+# 0.888 before, 0.947 after ([Sentence Transformers](https://huggingface.co/blog/train-multimodal-sentence-transformers)).
+# These are another model and other pages, so the numbers do not compare with ours.
 #
 # ### By slice
 #
@@ -396,12 +388,9 @@ figure
 
 # %% [markdown]
 # Read it from the top. Where the two intervals do not overlap, the gain is beyond doubt. A slice with a wide interval
-# has few queries.
-#
-# The two rows at the bottom are what a user would notice first, for users do not know your wordings. `unseen-wording`
-# is the hardest set of all. The printed lines give the change query by query. If an interval includes zero, these
-# queries cannot tell whether finetuning helped there. So report queries in words of their own, collected from people
-# who have not seen your training data, beside your headline figure.
+# has few queries. A user would notice the two rows at the bottom first, since users do not know your wordings;
+# `unseen-wording` is the hardest set. If a printed interval includes zero, these queries cannot tell whether finetuning
+# helped there. So collect queries from people who have not seen your training data, and report them too.
 #
 # ## 7. Shorter vectors
 #
@@ -460,8 +449,7 @@ show(won, after_queries, after_pages, f"won, after: {after[won]:.2f}")
 show(lost, after_queries, after_pages, f"{worst}, after: {after[lost]:.2f}")
 
 # %% [markdown]
-# Look at *what* the wrong pages share with the right one: the country, the topic, or neither. That tells what to add to
-# the training data next.
+# Look at what the wrong pages share with the right one: that tells you what to add to the training data next.
 #
 # ## 9. Save, and what saving gives away
 #
@@ -498,10 +486,9 @@ print(f"largest difference after reloading: {difference:.1e}")
 # activations. LoRA freezes them and trains two slim matrices beside each attention projection. `make full-size`
 # computes which GPU holds what.
 #
-# Read `add_lora` first: a new adapter comes in the model's dtype, so it is cast to float32. If you
-# have no adapter yet, the cells after it make one and train it for one step, with and without **activation
-# checkpointing** under the cached loss. Predict: will the gradients agree? How large is a saved adapter? What does
-# merging it into the weights change?
+# Read `add_lora` first: a new adapter comes in the model's dtype, so it is cast to float32. If you have no adapter yet,
+# the next cells make one and train it for one step, with and without **activation checkpointing**. Predict: will the
+# gradients agree? How large is a saved adapter? What does merging it into the weights change?
 
 # %%
 print(inspect.getsource(add_lora))
@@ -577,8 +564,8 @@ end = torch.finfo(torch.float16).max
 print(f"largest activation between layers: {max(largest):.0f}, fp16 ends at {end:,.0f}")
 
 # %% [markdown]
-# The folder holds the adapter and the *name* of its base (`adapter_config.json`): share both. Reloaded it is identical;
-# merged, equal up to rounding. A merged model is saved whole.
+# The folder holds the adapter and the *name* of its base (`adapter_config.json`): share both. Merged, the vectors are
+# equal up to rounding.
 #
 # **Watch out**: a T4 is fast in fp16 only, whose numbers end at 65,504 (bf16: 3e38); see the last line. Gradients below
 # 6e-8 vanish, so `fp16=True` scales the loss up, and its scaler takes no fp16 parameters: "Attempting to unscale FP16

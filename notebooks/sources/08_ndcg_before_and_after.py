@@ -108,7 +108,7 @@ if P.drawn:
         ]
         pairs[name] = tuple(evaluation.bootstrap(scores(*side, asked)) for side in sides)
 figure = plots.before_after(pairs, references=references, title=vectors.title("Before and after finetuning"))
-alt = "NDCG@10 before and after finetuning, for all queries and for words that no training used, with 95% intervals."
+alt = "NDCG@10 before and after finetuning, for all queries and in unseen words, with 95% intervals."
 run.figure("before_after", figure, alt)
 figure
 
@@ -411,7 +411,7 @@ changed = int((by_dimension["after"][full] != by_dimension["after"][P.dimensions
 run.record("p/randomisation", p)
 run.record("p/shorter-vectors", p_half)
 print(f"after against before: p = {p:.4f} (by hand {by_hand:.4f})")
-print(f"{P.dimensions[1]} against {full} dimensions, after: p = {p_half:.4f}; {changed} queries changed at all")
+print(f"{P.dimensions[1]} against {full} dimensions: p = {p_half:.4f}; {changed} queries changed at all")
 figure = plots.chance(by_chance, gain, title=vectors.title("Gains that chance alone makes"))
 alt = "Histogram of mean gains under random signs, and the gain that was seen with its interval."
 run.figure("chance", figure, alt)
