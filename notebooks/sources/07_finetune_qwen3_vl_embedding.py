@@ -341,9 +341,9 @@ for name, interval in measured.items():
 #
 # ### By slice
 #
-# A mean can hide a group that gained nothing. Were countries that finetuning never saw left behind? Scans? One form of
-# chart? Two sets stand apart: `unseen-wording`, 80 queries in words of no training query and no training page, and
-# `unseen-natural`, 180 queries in such words as people talk. Predict: will finetuning on the course's wordings help them?
+# A mean can hide a group that gained nothing: countries that finetuning never saw, scans, one form of chart. Two sets stand apart: `unseen-wording`, 80 queries in words of no training query and no training page, and
+# `unseen-natural`, 180 queries in such words as people talk. Predict: will finetuning help
+# them?
 
 # %%
 slices = {"all": np.ones(len(before), bool)}
