@@ -17,7 +17,6 @@ LOW, HIGH = Interval(0.5, 0.45, 0.55, 300), Interval(0.9, 0.87, 0.93, 300)
 GAIN = Interval(0.4, 0.3, 0.5, 4)
 PAGES = [Image.new("L", (224, 288), shade) for shade in (255, 200, 150)]
 COSTS = pd.DataFrame({"pixels": [16_000, 64_000], "image tokens": [12, 63], "ms a page": [3.0, 11.0]})
-PROBABILITIES, LABELS = np.linspace(0, 1, 40), np.arange(40) % 2
 WITH_INTERVALS = {
     "before_after": lambda: plots.before_after({"all": (LOW, HIGH)}),
     "by_budget": lambda: plots.by_budget({16: LOW, 63: HIGH}, {16: [1.0, 1.2], 63: [3.0]}, 63),
@@ -25,7 +24,6 @@ WITH_INTERVALS = {
     "by_dimension": lambda: plots.by_dimension({64: LOW}, {64: HIGH}),
     "chance": lambda: plots.chance(np.linspace(-0.1, 0.1, 50), GAIN),
     "gains": lambda: plots.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN),
-    "score_by_batch_size": lambda: plots.score_by_batch_size({8: HIGH, 2: LOW}, LOW),
     "shares": lambda: plots.shares({"right": (LOW, HIGH), "wrong": (HIGH, LOW)}, "Rank 1"),
     "size_and_score": lambda: plots.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)}),
     "systems": lambda: plots.systems({name: {"text": LOW, "scan": HIGH} for name in ("bm25", "before")}),
@@ -35,9 +33,7 @@ OTHERS = {
     "clouds": lambda: plots.clouds({"queries": np.eye(4, dtype=np.float16), "pages": -np.eye(4)}),
     "cost_of_pixels": lambda: plots.cost_of_pixels(COSTS),
     "gallery": lambda: plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}),
-    "interval_width": lambda: plots.interval_width({"a pair": np.linspace(0, 1, 300)}),
     "pages_row": lambda: plots.pages_row(PAGES),
-    "reliability": lambda: plots.reliability({"logit": (PROBABILITIES, LABELS)}),
     "similarity_matrix": lambda: plots.similarity_matrix(np.eye(3, 6), ["a", "b", "c" * 60]),
     "training_curve": lambda: plots.training_curve([{"loss": 2.0, "step": 1}], [(0, 0.5)]),
 }
@@ -99,16 +95,6 @@ def test_gallery_marks_relevant_pages_with_words_and_a_thick_border():
     assert width[1] > 3 * width[0]
 
 
-def test_an_interval_narrows_with_the_root_of_the_number_of_queries():
-    values = np.random.default_rng(0).random(300)
-    line, marker, difference = plots.interval_width({"a pair": values}, difference=0.02).axes[0].get_lines()[:3]
-    x, y = line.get_xdata(), line.get_ydata()
-    assert y[0] / y[-1] == pytest.approx(np.sqrt(x[-1] / x[0]))
-    assert marker.get_xdata()[0] == 300
-    assert marker.get_ydata()[0] == pytest.approx(1.96 * values.std() / np.sqrt(300), rel=0.05)
-    assert difference.get_ydata()[0] == 0.02
-
-
 def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
     rng = np.random.default_rng(0)
     left, right = rng.normal(0, 0.1, (30, 8)), rng.normal(0, 0.1, (40, 8))
@@ -125,7 +111,6 @@ def test_two_clouds_that_lie_apart_are_drawn_apart_with_their_centroids():
         lambda: plots.clouds({"queries": np.zeros((1, 4)), "pages": np.eye(4)}),
         lambda: plots.cost_of_pixels(COSTS[:1]),
         lambda: plots.pages_row(["no-such-page.png"]),
-        lambda: plots.reliability({"logit": ([0.5], [])}),
         lambda: plots.similarity_matrix(np.eye(2), ["a"]),
         lambda: plots.systems({"a": {"all": LOW}, "b": {"scan": LOW}}),
         lambda: plots.training_curve([]),

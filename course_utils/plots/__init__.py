@@ -1,9 +1,9 @@
 """Every plot of the lessons: `plots.gallery(...)`. One module a theme."""
 
-from course_utils.plots.certainty import chance, gains, interval_width, reliability
+from course_utils.plots.certainty import chance, gains
 from course_utils.plots.galleries import gallery, pages_row
 from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
-from course_utils.plots.training import by_batch_size, by_budget, cost_of_pixels, score_by_batch_size, training_curve
+from course_utils.plots.training import by_batch_size, by_budget, cost_of_pixels, training_curve
 from course_utils.plots.vectors import clouds, similarity_matrix
 
 __all__ = [
@@ -17,10 +17,7 @@ __all__ = [
     "cost_of_pixels",
     "gains",
     "gallery",
-    "interval_width",
     "pages_row",
-    "reliability",
-    "score_by_batch_size",
     "shares",
     "similarity_matrix",
     "size_and_score",

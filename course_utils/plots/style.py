@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from course_utils.errors import CourseError
@@ -81,12 +80,6 @@ def sizes_axis(axes: Axes, sizes: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-
-
-def ticks(axis: Axis, values: Sequence[float]) -> None:
-    """These ticks and no others, written out."""
-    axis.set_ticks(values, [f"{value:,}" for value in values])
-    axis.set_ticks([], minor=True)
 
 
 def below(fig: Figure, first: Sequence[str] = (), **look: Any) -> None:

@@ -36,26 +36,6 @@ def training_curve(
     return fig
 
 
-def score_by_batch_size(
-    scores: Mapping[int, Interval], before: Interval, title: str = "More rows in the softmax, equal pages and updates"
-) -> Figure:
-    """NDCG@10 by the number of rows that compete, with 95% intervals; the dotted line is the score before training."""
-    need(scores, "the score of at least one batch size")
-    sizes = sorted(scores)
-    intervals = [scores[size] for size in sizes]
-    with canvas(4.2) as (fig, axes):
-        bars(axes, sizes, intervals, AFTER, "D", ms=8, capsize=5, label=f"after training, n={intervals[0].n}")
-        for size, interval in zip(sizes, intervals, strict=True):
-            note(axes, f"{interval.mean:.2f}", (size, interval.mean), (8, 6))
-        axes.axhspan(before.low, before.high, color=BEFORE, alpha=0.15, lw=0)
-        axes.axhline(before.mean, color=BEFORE, ls=":", lw=1.8, label=f"before: {before.mean:.2f}")
-        sizes_axis(axes, sizes)
-        axes.set(xlabel="rows in one softmax (logarithmic scale)", ylim=FULL, title=title)
-        axes.set_ylabel("NDCG@10 on dev pages (0 to 1);\nbars, band: 95% bootstrap intervals")
-        axes.legend(loc="lower right", frameon=False)
-    return fig
-
-
 def by_batch_size(
     points: Mapping[str, Mapping[int, float]],
     at_rest: float,
