@@ -136,7 +136,11 @@ print(f"dev: {len(dev.queries)} over {len(dev.corpus)}")
 # ### Exercise 1: NDCG@10 of one query
 # Complete the function for queries with exactly one relevant page, found at `rank` (1 is best).
 #
-# *Hint: `np.log2`, and mind what lies beyond rank 10.*
+# <details><summary>Hint</summary>
+#
+# `np.log2`, and mind what lies beyond rank 10.
+#
+# </details>
 
 
 # %%
@@ -222,7 +226,11 @@ loss = losses.MatryoshkaLoss(
 # Each row here brings its query, its positive and **one** hard negative. For one query of a full batch, how many pages
 # are in the softmax altogether, its own positive included?
 #
-# *Hint: the hard negatives of the other rows compete too. `P.batch_size` and `P.negatives` hold the values.*
+# <details><summary>Hint</summary>
+#
+# The hard negatives of the other rows compete too. `P.batch_size` and `P.negatives` hold the values.
+#
+# </details>
 
 # %%
 # <solution> stub: candidates = ...
@@ -410,7 +418,11 @@ figure
 # ### Exercise 3: how short can the vectors be?
 # Find the smallest dimension in `P.dimensions` whose `after` score keeps at least 95% of the full one's.
 #
-# *Hint: `by_dimension["after"][d].mean` is the score at `d` components; `P.dimensions[0]` is the full size.*
+# <details><summary>Hint</summary>
+#
+# `by_dimension["after"][d].mean` is the score at `d` components; `P.dimensions[0]` is the full size.
+#
+# </details>
 
 # %%
 # <solution> stub: smallest = ...

@@ -124,7 +124,11 @@ figure
 # A gain of 0.1 means more at 0.85 than at 0.40. Compute the share of the *error* (the distance from the mean to a
 # perfect score) that training removed, from the arrays `before` and `after`.
 #
-# *Hint: the error before is `1 - before.mean()`. What share of it is left?*
+# <details><summary>Hint</summary>
+#
+# The error before is `1 - before.mean()`. What share of it is left?
+#
+# </details>
 
 # %%
 # <solution> stub: error_cut = ...
@@ -427,7 +431,11 @@ figure
 # ### Exercise 2: the smallest p
 # What is the smallest *p* that this test can give with 10,000 draws?
 #
-# *Hint: what if not one of the draws comes as far as the real mean?*
+# <details><summary>Hint</summary>
+#
+# What if not one of the draws comes as far as the real mean?
+#
+# </details>
 
 # %%
 # <solution> stub: smallest_p = ...
@@ -470,6 +478,41 @@ figure
 # **Read it**: "before" is the same model each time. The spread of "after" is what luck in training adds; no interval
 # over queries holds it. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
 # seeds are few: they show the size of the spread, not its exact value.
+
+# %% [markdown]
+# ## Three questions
+#
+# **1.** Two models differ by 0.02 on the same queries, and their two intervals overlap. What do you look at?
+#
+# - a) the overlap: there is no difference · b) the paired interval of the difference · c) the larger mean
+#
+# <details><summary>Answer</summary>
+#
+# **b.** The same queries are hard for both models, and pairing removes that. Not a: overlapping intervals do not exclude
+# a difference. Not c: a mean alone does not say how sure it is.
+#
+# </details>
+#
+# **2.** A test gives p = 0.5, and three of 300 queries changed. What follows?
+#
+# - a) the models are equal · b) the test could not have found a difference · c) half of the gain is chance
+#
+# <details><summary>Answer</summary>
+#
+# **b.** With three changed queries no p below 2 / 2^3 = 0.25 is possible. Not a: no evidence of a difference is not
+# evidence of none. Not c: p is no share of the gain.
+#
+# </details>
+#
+# **3.** Which spread does an interval over queries not contain?
+#
+# - a) that of other queries of the same kind · b) that of another training seed · c) that of hard and easy queries
+#
+# <details><summary>Answer</summary>
+#
+# **b.** It takes the model as given. Not a and not c: the draw of queries, hard and easy, is what it is made of.
+#
+# </details>
 
 # %% [markdown]
 # ## You have
