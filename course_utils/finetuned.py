@@ -29,6 +29,7 @@ FILE = "embeddings.safetensors"
 class Finetuned:
     """Unit vectors (rows, dimensions), float32, before and after finetuning, in the order of the ids.
 
+    `dev_*` are those of the dev rows, in the order that `build_corpus` gives them.
     `unseen_*` are the queries in unseen wordings and `natural_*` those in natural ones, None where the data has none.
     `model` is the folder of the finetuned model, None where only embeddings are there. `label` is "precomputed" for
     what the course ships and "" for the learner's own: show it with every figure.
@@ -38,6 +39,8 @@ class Finetuned:
     pages_before: torch.Tensor
     queries_after: torch.Tensor
     pages_after: torch.Tensor
+    dev_queries_after: torch.Tensor
+    dev_pages_after: torch.Tensor
     query_ids: list[str]
     page_ids: list[str]
     model: str | None
@@ -57,9 +60,10 @@ def save_embeddings(
 ) -> Path:
     """Write the file that `finetuned` reads, in float16, whole or not at all.
 
-    vectors: queries_before and queries_after (q, d), pages_before and pages_after (n, d) and, where the pages are
-    drawn here, unseen_before and unseen_after (u, d), of the queries in unseen wordings, and natural_before and
-    natural_after (m, d), of those in natural ones. Raises CourseError where some of them are not finite.
+    vectors: queries_before and queries_after (q, d), pages_before and pages_after (n, d), dev_queries_after (p, d) and
+    dev_pages_after (m, d) and, where the pages are drawn here, unseen_before and unseen_after (u, d), of the queries in
+    unseen wordings, and natural_before and natural_after (v, d), of those in natural ones. Raises CourseError where
+    some of them are not finite.
     """
     if not all(torch.isfinite(rows).all() for rows in vectors.values()):
         raise CourseError("These embeddings are not finite: look at the loss, and lower the learning rate.")

@@ -29,6 +29,7 @@ def shipped(tmp_path, own):
 
 def vectors(value=1.0, unseen=True):
     rows = {"queries_before": 2, "queries_after": 2, "pages_before": 3, "pages_after": 3}
+    rows |= {"dev_queries_after": 1, "dev_pages_after": 5}
     rows |= {"unseen_before": 4, "unseen_after": 4} if unseen else {}
     return {name: torch.full((count, 8), value) for name, count in rows.items()}
 

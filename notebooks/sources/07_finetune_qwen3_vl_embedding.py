@@ -367,6 +367,7 @@ pairs = {
 # %%
 vectors = {"queries_before": before_queries, "pages_before": before_pages}
 vectors |= {"queries_after": after_queries, "pages_after": after_pages}
+vectors["dev_queries_after"], vectors["dev_pages_after"] = embed(model, dev)  # lesson 09 decides on them
 changes = {}
 if P.drawn:
     base = SentenceTransformer(checkpoint(P.embedder), model_kwargs=kwargs)

@@ -186,8 +186,9 @@ pd.DataFrame(lines).T.round(3)
 #
 # ## 3. By Matryoshka dimension
 #
-# The first components of the same vectors are shorter vectors: half the length, half the index. The base model was not
-# trained with `MatryoshkaLoss`, the finetuned one was. Predict: which of the two falls earlier?
+# The first components of the same vectors are shorter vectors: half the length, half the index. In `tiny` the base
+# model was not trained with `MatryoshkaLoss`, the finetuned one was. (The published base was trained with it.) Predict:
+# which of the two falls earlier?
 
 # %%
 by_dimension = {
