@@ -9,7 +9,7 @@
 #
 # **Time** tiny 1 min · t4 1 min · full 1 min (and two minutes more the first time, to draw the pages)
 #
-# **Memory** tiny 1 GB · t4 1 GB · full 1 GB
+# **Memory** tiny 1.2 GB · t4 1.2 GB · full 1.2 GB
 #
 # **Read first** nothing
 
