@@ -7,7 +7,7 @@
 # - write gradient caching from scratch, and show that it gives the same loss and the same gradients
 # - choose `mini_batch_size` or `mini_batch_num_tokens`, and say what caching costs in time
 #
-# **Time** tiny 6 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 3 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
 #
 # **Memory** tiny 5 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
