@@ -27,6 +27,7 @@ from course_utils.maintain.standins.siglip import SIDE, Rotary, SiglipRecipe, Si
 from course_utils.maintain.standins.texts import FUNCTION_WORDS, LookAlikes, Teacher, heading, plain_words
 from course_utils.maintain.standins.tower import GRIDS, OWN, Seen, TowerRecipe, TowerTrainer
 from course_utils.maintain.standins.vocabulary import widen
+from course_utils.maintain.standins.whole import WholeTrainer
 from course_utils.pages import facts
 from course_utils.pages.facts import wordings
 from course_utils.pages.splits import splits
@@ -163,7 +164,7 @@ def test_a_missing_checkpoint_is_named_with_what_to_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["siglip", "tower", "language", "reranker"])
+@pytest.mark.parametrize("kind", ["siglip", "tower", "language", "whole", "reranker"])
 def test_a_training_stopped_and_resumed_is_the_same_as_in_one_go(corpus, teacher, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("course_utils.maintain.standins.language.SIZES", (GRIDS.index(OWN),))
     monkeypatch.setattr("course_utils.maintain.standins.reranker.SIZES", (GRIDS.index(OWN),))
@@ -177,6 +178,9 @@ def test_a_training_stopped_and_resumed_is_the_same_as_in_one_go(corpus, teacher
         if kind == "language":
             recipe = LanguageRecipe(3, 1e-3, pages=4, others=2, texts=(("prose", 3), ("asked", 2)))
             return model, LanguageTrainer(*inputs, looked_at(model, corpus), some_english(corpus), recipe, folder)
+        if kind == "whole":
+            recipe = LanguageRecipe(3, 1e-3, pages=4, others=2, texts=(("prose", 3), ("asked", 2)))
+            return model, WholeTrainer(*inputs, some_english(corpus), recipe, folder)
         if kind == "reranker":
             recipe = RerankerRecipe(3, 1e-3, queries=4, in_words=1, texts=2, candidates=3, depth=5)
             return model, RerankerTrainer(*inputs, looked_at(model, corpus), some_english(corpus), recipe, folder)

@@ -224,6 +224,10 @@ def bench(rows: int, pages: int, small: int, say: Callable[[str], None]) -> None
     chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
     train_data = load_dataset(dataset, "train", split=P.train_split).shuffle(seed=0).select_columns(chosen)
     dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
+    if rows > len(train_data) or max(pages, 10 * small) > PAGES_PER_ROW * len(dev_data):
+        raise CourseError(
+            f"There are {len(train_data)} rows and {PAGES_PER_ROW * len(dev_data)} dev pages: give smaller amounts."
+        )
     dev = dev_data.select(range(-(-pages // PAGES_PER_ROW)))
     embedded = len(build_corpus(dev).corpus)
     say(f"{rows} training rows, batch {P.batch_size}; {len(dev)} dev queries over {embedded} pages")

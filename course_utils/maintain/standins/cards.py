@@ -61,13 +61,16 @@ CHAIN = (
 COMMAND = "`course build-standins {name}`, seeded, in about {minutes} minutes on two CPU cores; another processor gives other bytes."
 
 
-def score(model: SentenceTransformer, corpus: Corpus, **options) -> Interval:
-    """NDCG@10 over the corpus, with its interval; `options` are those of `encode_document`."""
-    return score_all(model, [corpus], **options)[0]
+def score(model: SentenceTransformer, corpus: Corpus) -> Interval:
+    """NDCG@10 over the corpus, with its interval."""
+    return score_all(model, [corpus])[0]
 
 
 def score_all(model: SentenceTransformer, corpora: list[Corpus], **options) -> list[Interval]:
-    """NDCG@10 of queries of several kinds over the pages that all of `corpora` have, which are embedded once."""
+    """NDCG@10 of queries of several kinds over the pages that all of `corpora` have, which are embedded once.
+
+    `options` are those of `encode_document`.
+    """
     options = {"convert_to_tensor": True, "batch_size": 32} | options
     pages = model.encode_document(list(corpora[0].corpus.values()), **options)
     asked = [model.encode_query(list(corpus.queries.values()), convert_to_tensor=True) for corpus in corpora]
@@ -161,7 +164,8 @@ def _embedder(data, corpora, table) -> dict:
         "again": CHAIN,
         "parameters": _millions(model),
         "how": HOW,
-        "measured": f"{_both(model, corpora)} By kind of query and size of page, on the test pages:\n\n"
+        "measured": f"NDCG@10 on the course's dev pages {score(model, corpora['dev'])}; on its test pages, by kind of "
+        "query and size of page:\n\n"
         f"{by_kind_and_budget(model, corpora['test'])}\n",
     }
 

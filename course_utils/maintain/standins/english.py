@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from course_utils.checkpoints import minilm_folder
 from course_utils.errors import CourseError
-from course_utils.files import sha256
+from course_utils.files import atomic_write, sha256
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.texts import heading, kept_apart, told
 from course_utils.pages.facts import countries, wordings
@@ -118,8 +118,7 @@ class English:
             if not path.exists():
                 model = model or _minilm()
                 vectors = model.encode(block, batch_size=64, convert_to_tensor=True)
-                save_file({"vectors": vectors.half()}, path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
+                atomic_write(path, save({"vectors": vectors.half()}))
             found.append(load_file(path)["vectors"])
         self.vectors = torch.cat(found)
 

@@ -23,8 +23,8 @@ from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.losses import match, next_token, state
 from course_utils.maintain.standins.pretrain import IMITATION
 from course_utils.maintain.standins.texts import LookAlikes, caption, heading, told
-from course_utils.maintain.standins.tower import GRIDS, Seen, showing
-from course_utils.maintain.standins.training import Resumable
+from course_utils.maintain.standins.tower import GRIDS, Seen, page_inputs, page_prompt, showing
+from course_utils.maintain.standins.training import Resumable, decayed_and_not
 from course_utils.pages.queries import query
 
 SIZES = (1, 2, 1, 0, 1, 3)  # places in GRIDS that the batches take in turn
@@ -58,18 +58,13 @@ class LanguageModel:
 
     def embed_pages(self, chosen: list[int], size: int, tails: list[str] | None = None):
         """Unit vectors (n, 192) of drawings at GRIDS[size]; hidden states and ids of prompts with tails."""
-        rows, columns = GRIDS[size]
-        image = "<|vision_start|>" + "<|image_pad|>" * (rows * columns) + "<|vision_end|>"
-        texts = [f"<|im_start|>user {image}<|im_end|>{tail}" for tail in tails or [""] * len(chosen)]
+        grid = GRIDS[size]
+        texts = [f"<|im_start|>user {page_prompt(grid)}<|im_end|>{tail}" for tail in tails or [""] * len(chosen)]
         found = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         ids = found["input_ids"]
         with showing(self.model, self.seen.at(chosen, size)):
             hidden = self.model.model(
-                input_ids=ids,
-                attention_mask=found["attention_mask"],
-                pixel_values=torch.zeros(1),
-                image_grid_thw=torch.tensor([[1, 2 * rows, 2 * columns]] * len(chosen)),
-                mm_token_type_ids=(ids == self.image).int(),
+                input_ids=ids, attention_mask=found["attention_mask"], **page_inputs(ids, self.image, grid, len(chosen))
             ).last_hidden_state
         return state(hidden, ids, self.end), hidden, ids
 
@@ -108,15 +103,8 @@ class LanguageTrainer(Resumable):
         self.view = nn.Parameter(self._fitted())
         model.model.visual.requires_grad_(False)
         language = {f"language.{name}": p for name, p in model.model.language_model.named_parameters()}
-        table = model.get_input_embeddings().weight
-        decayed = [p for p in language.values() if p.ndim > 1 and p is not table] + [self.view]
-        plain = [p for p in language.values() if p.ndim <= 1] + [self.scales]
-        groups = [
-            {"params": decayed, "weight_decay": 0.02, "part": 1.0},
-            {"params": plain, "weight_decay": 0.0, "part": 1.0},
-            {"params": [table], "weight_decay": 0.0, "part": 0.5},
-        ]
         parameters = language | {"scales": self.scales, "view": self.view}
+        groups = decayed_and_not(parameters, table=model.get_input_embeddings().weight, part=0.5)
         super().__init__(parameters, groups, recipe.learning_rate, recipe.steps, folder)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from course_utils.maintain.standins.losses import match, next_token, state
 from course_utils.maintain.standins.pictures import cells, picture, sheet, strip
 from course_utils.maintain.standins.reading import Reading
 from course_utils.maintain.standins.texts import LookAlikes, Teacher, caption, told
-from course_utils.maintain.standins.training import Resumable
+from course_utils.maintain.standins.training import Resumable, decayed_and_not
 from course_utils.pages.facts import wordings
 from course_utils.pages.queries import query
 
@@ -92,15 +92,8 @@ class Trainer(Resumable):
         self.view = nn.Parameter(torch.randn(TEACHER_WIDTH, WIDTH, generator=generator) * 0.05)  # ours to the teacher's
         self.reading = Reading(self.tokenizer, corpus)
         self.title_words = title_words(corpus)
-        table = model.get_input_embeddings().weight
-        decayed = [p for p in model.parameters() if p.ndim > 1 and p is not table] + [self.view]
-        plain = [p for p in model.parameters() if p.ndim <= 1] + [self.scales]
-        groups = [
-            {"params": decayed, "weight_decay": 0.02, "part": 1.0},
-            {"params": plain, "weight_decay": 0.0, "part": 1.0},
-            {"params": [table], "weight_decay": 0.0, "part": 0.3},
-        ]
         parameters = dict(model.named_parameters()) | {"scales": self.scales, "view": self.view}
+        groups = decayed_and_not(parameters, table=model.get_input_embeddings().weight, part=0.3)
         super().__init__(parameters, groups, recipe.learning_rate, recipe.steps, folder)
         self.strips: list = []
         self.state["loose"] = torch.zeros(1)  # how freely words are placed in strips: grows as they are read

@@ -17,24 +17,20 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from course_utils.files import atomic_write
 from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.language import SHARPNESS, SIZES, LanguageModel
 from course_utils.maintain.standins.texts import heading, told
-from course_utils.maintain.standins.tower import GRIDS, OWN, Seen, showing
+from course_utils.maintain.standins.tower import GRIDS, OWN, Seen, page_inputs, page_prompt, showing
 from course_utils.maintain.standins.training import Resumable, decayed_and_not
 from course_utils.pages.facts import wordings
 from course_utils.pages.queries import query
 
 YES, NO = "yes", "no"
 WAYS = ("{title} {country}", "{country}. {title}", "{title} of {country}")  # to ask with a page's own title
-
-
-def page_prompt(grid: tuple[int, int]) -> str:
-    """A page as the chat template writes it."""
-    return "<|vision_start|>" + "<|image_pad|>" * (grid[0] * grid[1]) + "<|vision_end|>"
 
 
 PAGE = page_prompt(OWN)
@@ -97,12 +93,11 @@ class RerankerTrainer(Resumable):
     def _page_states(self, path: Path) -> torch.Tensor:
         """Unit vectors (pages, 192) of the first drawing of each page, computed once."""
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             size = GRIDS.index(OWN)
             count = min(self.count, self.seen.counts[size])
             batches = [list(range(k, min(k + 64, count))) for k in range(0, count, 64)]
             states = torch.cat([self.first.embed_pages(batch, size)[0] for batch in batches])
-            save_file({"states": states}, path)
+            atomic_write(path, save({"states": states}))
         return load_file(path)["states"]
 
     def score(self, pairs: list[str], shown: list[int], size: int) -> torch.Tensor:
@@ -110,12 +105,7 @@ class RerankerTrainer(Resumable):
         found = self.tokenizer(pairs, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
         inputs = {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
         if shown:
-            rows, columns = GRIDS[size]
-            inputs |= {
-                "pixel_values": torch.zeros(1),
-                "mm_token_type_ids": (inputs["input_ids"] == self.image).int(),
-                "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * columns]] * len(shown)),
-            }
+            inputs |= page_inputs(inputs["input_ids"], self.image, GRIDS[size], len(shown))
             with showing(self.model, self.seen.at(shown, size)):
                 hidden = self.model.model(**inputs).last_hidden_state[:, -1]
         else:

@@ -15,7 +15,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from course_utils import paths
 from course_utils.files import atomic_write
 from course_utils.machine import quiet
-from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, VLM
+from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, VARIANTS, VLM
 from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
@@ -25,7 +25,6 @@ from course_utils.maintain.standins.tower import Seen, TowerRecipe, TowerTrainer
 from course_utils.maintain.standins.vocabulary import widen
 from course_utils.maintain.standins.whole import WholeTrainer
 
-DRAWINGS = 4  # of each general page, at full size
 TOWER_RECIPE = TowerRecipe(steps=440, learning_rate=8e-4)
 SEEN = (6000, 17976, 9000, 5000)  # drawings at each of tower.GRIDS
 LANGUAGE_RECIPE = LanguageRecipe(steps=2000, learning_rate=8e-4)
@@ -42,7 +41,12 @@ def load(folder: Path):
 
 def general_pages(folder: Path) -> GeneralPages:
     """General pages drawn at full size."""
-    return GeneralPages(folder, DRAWINGS, width=448, height=576)
+    return GeneralPages(folder, VARIANTS, width=448, height=576)
+
+
+def embedded(corpus: GeneralPages, folder: Path, kinds: tuple[str, ...] = tuple(TEXTS)) -> dict[str, English]:
+    """English of these kinds."""
+    return {kind: English(kind, TEXTS[kind], corpus, folder) for kind in kinds}
 
 
 def is_done(result: Path) -> bool:
@@ -78,7 +82,7 @@ def language(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
     if not is_done(result):
         model, processor = load(tower(folder, start, tell))
         corpus = general_pages(folder)
-        english = {kind: English(kind, count, corpus, folder) for kind, count in TEXTS.items()}
+        english = embedded(corpus, folder)
         tell("texts are embedded")
         seen = Seen(model, corpus, SEEN, folder)
         tell("pages are seen")
@@ -94,7 +98,7 @@ def whole(folder: Path, start: Path, tell: Callable[[str], None] = print) -> Pat
     if not is_done(result):
         model, processor = load(language(folder, start, tell))
         corpus = general_pages(folder)
-        english = {kind: English(kind, count, corpus, folder) for kind, count in TEXTS.items()}
+        english = embedded(corpus, folder)
         trainer = WholeTrainer(model, processor, corpus, english, WHOLE_RECIPE, folder / "whole")
         finish(trainer, model, processor, result, tell)
     return result
@@ -106,9 +110,8 @@ def reranker(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
     if not is_done(result):
         model, processor = load(start)
         corpus = general_pages(folder)
-        english = {kind: English(kind, TEXTS[kind], corpus, folder) for kind in ("templates", "headings")}
         seen = Seen(model, corpus, SEEN, folder)
-        inputs = model, processor, corpus, seen, english
+        inputs = model, processor, corpus, seen, embedded(corpus, folder, ("templates", "headings"))
         trainer = RerankerTrainer(*inputs, RERANKER_RECIPE, folder / "reranker")
         finish(trainer, model, processor, result, tell)
     return result

@@ -70,7 +70,7 @@ class LookAlikes:
 
 def kept_apart() -> set[str]:
     """First five letters of the words of those wordings that share none with a query of a training."""
-    kinds = [topic.get(kind, ()) for topic in wordings().values() for kind in ("unseen", "natural")]
+    kinds = [topic[kind] for topic in wordings().values() for kind in ("unseen", "natural")]
     phrases = [phrase for found in kinds for phrase in found]
     words = {word for phrase in phrases for word in re.findall(r"[a-z]+", phrase.lower()) if len(word) > 2}
     return {word[:5] for word in words - FUNCTION_WORDS}

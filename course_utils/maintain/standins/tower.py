@@ -46,6 +46,28 @@ def moved(image: np.ndarray, words: Words, rng: random.Random) -> tuple[np.ndarr
     return out, [(word, (b[0] + dx, b[1] + dy, b[2] + dx, b[3] + dy)) for word, b in words]
 
 
+def as_input(pictures: list[tuple[np.ndarray, Words]], grid: tuple[int, int]):
+    """Pictures as a tower takes them at `grid`: pixels, their sizes in patches, and the words of each as they are then."""
+    pictures = [at_size(image, words, grid) for image, words in pictures]
+    pixels = patches(torch.from_numpy(np.stack([image for image, _ in pictures])))
+    where = torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * len(pictures))
+    return pixels, where, [words for _, words in pictures]
+
+
+def page_prompt(grid: tuple[int, int]) -> str:
+    """A page as the chat template writes it."""
+    return "<|vision_start|>" + "<|image_pad|>" * (grid[0] * grid[1]) + "<|vision_end|>"
+
+
+def page_inputs(ids: torch.Tensor, image: int, grid: tuple[int, int], pages: int) -> dict[str, torch.Tensor]:
+    """What a model takes beside `ids` that hold `pages` pages, whose tokens are `image`, within `showing`."""
+    return {
+        "pixel_values": torch.zeros(1),
+        "image_grid_thw": torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * pages),
+        "mm_token_type_ids": (ids == image).int(),
+    }
+
+
 @dataclass(frozen=True)
 class TowerRecipe:
     steps: int
@@ -88,11 +110,9 @@ class TowerTrainer(Resumable):
         chosen = rng.sample(range(len(self.corpus.pages)), self.recipe.pages)
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], rng) for k in chosen]
         pictures += [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
-        pictures = [at_size(image, words, grid) for image, words in pictures]
-        pixels = patches(torch.from_numpy(np.stack([image for image, _ in pictures])))
-        where = torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * len(pictures))
+        pixels, where, placed = as_input(pictures, grid)
         out = self.tower(pixels, grid_thw=where)
-        targets = [cells(words, grid[0], self.reading.columns_of, grid[1]) for _, words in pictures]
+        targets = [cells(words, grid[0], self.reading.columns_of, grid[1]) for words in placed]
         read, right = self.reading.loss(out.pooler_output, self.table, self.scale.exp(), targets)
         found = {"read": read, f"read_right_{grid[0] * grid[1]}": right}
         if grid == OWN:
@@ -155,15 +175,12 @@ def showing(model, seen: SimpleNamespace):
 
 @torch.no_grad()
 def _look(tower, corpus: GeneralPages, part: range, grid: tuple[int, int]) -> np.ndarray:
-    found = []
-    for k in part:
-        image, words = moved(corpus.images[k], corpus.words[k], random.Random(f"seen-{k}-{grid}"))
-        found.append(at_size(image, words, grid)[0])
-    pixels = patches(torch.from_numpy(np.stack(found)))
+    pictures = [moved(corpus.images[k], corpus.words[k], random.Random(f"seen-{k}-{grid}")) for k in part]
+    pixels, where, _ = as_input(pictures, grid)
     forward, tower.patch_embed.forward = tower.patch_embed.forward, flat_patches.__get__(tower.patch_embed)
     try:
-        out = tower(pixels, grid_thw=torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * len(found)))
+        out = tower(pixels, grid_thw=where)
     finally:
         tower.patch_embed.forward = forward
     layers = torch.stack([out.pooler_output, *out.deepstack_features])
-    return layers.unflatten(1, (len(found), -1)).transpose(0, 1).half().numpy()
+    return layers.unflatten(1, (len(part), -1)).transpose(0, 1).half().numpy()

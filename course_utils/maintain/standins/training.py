@@ -10,16 +10,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-def decayed_and_not(parameters: dict[str, torch.Tensor], decay: float = 0.02) -> list[dict]:
-    """Groups for AdamW: weight decay for matrices, none for vectors and scalars; each at the full learning rate."""
-    return [
-        {
-            "params": [p for p in parameters.values() if (p.ndim > 1) == matrices],
-            "weight_decay": decay * matrices,
-            "part": 1.0,
-        }
+def decayed_and_not(
+    parameters: dict[str, torch.Tensor], decay: float = 0.02, table: torch.Tensor | None = None, part: float = 1.0
+) -> list[dict]:
+    """Groups for AdamW: weight decay for matrices, none for vectors and scalars; each at the full learning rate.
+
+    A word `table` among them is a group of its own, without decay, at `part` of the rate.
+    """
+    rest = [p for p in parameters.values() if p is not table]
+    groups = [
+        {"params": [p for p in rest if (p.ndim > 1) == matrices], "weight_decay": decay * matrices, "part": 1.0}
         for matrices in (True, False)
     ]
+    return groups if table is None else [*groups, {"params": [table], "weight_decay": 0.0, "part": part}]
 
 
 class Resumable:

@@ -7,16 +7,16 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
 from course_utils.maintain.standins.pictures import cells
-from course_utils.maintain.standins.pretrain import flat_patches, patches
+from course_utils.maintain.standins.pretrain import flat_patches
 from course_utils.maintain.standins.reading import Reading
-from course_utils.maintain.standins.tower import GRIDS, at_size, moved
+from course_utils.maintain.standins.tower import GRIDS, as_input, moved
+from course_utils.maintain.standins.training import decayed_and_not
 
 TOWER_RATE = 0.5  # of the learning rate
 
@@ -34,12 +34,9 @@ class Looking:
 
     def at(self, rows: list[int], size: int) -> SimpleNamespace:
         """What the tower makes of drawings `rows` at GRIDS[size], as `Seen.at` gives it."""
-        grid = GRIDS[size]
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], self.rng) for k in rows]
-        pictures = [at_size(image, words, grid) for image, words in pictures]
-        self.words = [words for _, words in pictures]
-        pixels = patches(torch.from_numpy(np.stack([image for image, _ in pictures])))
-        self.out = self.tower(pixels, grid_thw=torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * len(rows)))
+        pixels, where, self.words = as_input(pictures, GRIDS[size])
+        self.out = self.tower(pixels, grid_thw=where)
         layers = (self.out.pooler_output, *self.out.deepstack_features)
         first, *deep = (layer.unflatten(0, (len(rows), -1)) for layer in layers)
         return SimpleNamespace(pooler_output=first, deepstack_features=deep)
@@ -58,9 +55,8 @@ class WholeTrainer(LanguageTrainer):
         tower.requires_grad_(True)
         parameters = {f"visual.{name}": p for name, p in tower.named_parameters()}
         self.parameters |= parameters
-        for matrices in (True, False):
-            group = [p for p in parameters.values() if (p.ndim > 1) == matrices]
-            self.optimizer.add_param_group({"params": group, "weight_decay": 0.02 * matrices, "part": TOWER_RATE})
+        for group in decayed_and_not(parameters):
+            self.optimizer.add_param_group(group | {"part": TOWER_RATE})
 
     def close(self) -> None:
         """Give the tower back its own forward pass."""
