@@ -1,4 +1,4 @@
-"""What lesson 07 leaves for other lessons: embeddings before and after, the model, and three training seeds.
+"""What lesson 07 leaves for other lessons: embeddings before and after, the model, and other trainings.
 
 The learner's own run in `build/` comes first; where there is none, what the course ships in
 `data/precomputed/` takes its place and is labelled "precomputed".
@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -96,9 +95,12 @@ def finetuned(profile: Profile | str = "tiny") -> Finetuned:
     )
 
 
-def seeds() -> list[dict[str, Any]]:
-    """Figures of lesson 07 with other training seeds, precomputed: {"seed": 0, "metrics": {name: number}} for each."""
-    return json.loads((paths.DATA / "precomputed" / "seeds.json").read_text(encoding="utf-8"))
+def trials() -> dict[str, dict[str, float]]:
+    """Figures of lesson 07 with other seeds, learning rates and amounts of training, precomputed: metrics by trial.
+
+    `seed-0` is the lesson as it stands. `phrases` counts the wordings of the training queries.
+    """
+    return json.loads((paths.DATA / "precomputed" / "trials.json").read_text(encoding="utf-8"))
 
 
 def _made_with(profile: Profile) -> dict[str, str]:

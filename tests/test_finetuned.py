@@ -7,6 +7,7 @@ import torch
 
 from course_utils import finetuned, paths
 from course_utils.errors import CourseError
+from course_utils.maintain.trials import TRIALS
 from course_utils.profiles import PROFILES
 
 TINY = PROFILES["tiny"]
@@ -100,7 +101,8 @@ def test_the_shipped_results_fit_the_shipped_checkpoint_and_pages(tmp_path, monk
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     found = finetuned.finetuned("tiny")
     assert (len(found.query_ids), len(found.page_ids), found.label) == (300, 1500, "precomputed")
-    seeds = finetuned.seeds()
-    assert len({run["seed"] for run in seeds}) == len(seeds) == 3
-    for run in seeds:
-        assert {"queries", "ndcg@10/before", "ndcg@10/after/low", "ndcg@10/gain/high"} <= run["metrics"].keys()
+    shipped = finetuned.trials()
+    assert shipped.keys() == TRIALS.keys()
+    for figures in shipped.values():
+        assert {"phrases", "ndcg@10/before", "ndcg@10/after/low", "ndcg@10/gain/high"} <= figures.keys()
+        assert any(name.startswith("ndcg@10/dev/step-") for name in figures)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from executed import functions_of
 
 from course_utils.paths import SOLUTIONS
 
@@ -35,14 +36,17 @@ def test_lesson_07_says_that_unseen_wordings_stay_the_hardest(metrics):
         assert metrics[f"ndcg@10/gain/{name}"] == pytest.approx(after - before)
 
 
+def test_a_cut_vector_has_length_one_again():
+    cut = functions_of("07_finetune_qwen3_vl_embedding", torch=torch)["cut"]
+    assert torch.allclose(cut(torch.tensor([[3.0, 4.0, 12.0]]), 2), torch.tensor([[0.6, 0.8]]))
+
+
 def test_lesson_07_reloads_to_the_same_vectors(metrics):
     assert metrics["reload/difference"] < 1e-5
 
 
 def test_lesson_07_an_adapter_is_saved_alone_and_gives_the_same_vectors_reloaded_or_merged(metrics):
     assert_adapter(metrics)
-    assert metrics["lora/checkpointing-difference"] <= 1e-6 < metrics["lora/largest-gradient"]
-    assert 0 < metrics["lora/largest-activation"] < torch.finfo(torch.float16).max
 
 
 def assert_adapter(metrics):

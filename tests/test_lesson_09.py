@@ -60,7 +60,7 @@ def test_lesson_09_shows_the_pair_as_the_reranker_reads_it(ran):
 
 def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics):
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
-    assert metrics["ndcg@10/retrieved"] == pytest.approx(finetuned.seeds()[0]["metrics"]["ndcg@10/after"], abs=0.01)
+    assert metrics["ndcg@10/retrieved"] == pytest.approx(finetuned.trials()["seed-0"]["ndcg@10/after"], abs=0.01)
 
 
 @pytest.mark.parametrize("stage", STAGES)

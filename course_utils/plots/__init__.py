@@ -3,7 +3,7 @@
 from course_utils.plots.certainty import chance, gains
 from course_utils.plots.galleries import gallery, pages_row
 from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
-from course_utils.plots.training import by_batch_size, by_budget, cost_of_pixels, training_curve
+from course_utils.plots.training import by_batch_size, by_budget, by_wordings, cost_of_pixels, training_curve
 from course_utils.plots.vectors import clouds, similarity_matrix
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "by_budget",
     "by_depth",
     "by_dimension",
+    "by_wordings",
     "chance",
     "clouds",
     "cost_of_pixels",

@@ -105,3 +105,28 @@ def cost_of_pixels(table: pd.DataFrame) -> Figure:
             axes.set(ylabel=name, ylim=(0, table[column].max() * 1.15))
         fig.suptitle("What pixels cost (one run on this machine)")
     return fig
+
+
+def by_wordings(trials: Mapping[int, Mapping[str, float]], title: str = "Score by wordings in training") -> Figure:
+    """NDCG@10 of test queries, natural and unseen ones, by the phrases in training; 0 phrases is before training.
+
+    trials: number of phrases to the metrics of lesson 07 with them.
+    """
+    need(trials, "at least one training")
+    kinds = {"": "test queries", "/unseen-natural": "unseen, natural", "/unseen-wording": "unseen wording"}
+    with canvas(4.2) as (fig, axes):
+        for (kind, label), (color, marker, style) in zip(kinds.items(), LINES, strict=False):
+            points = {0: trials[max(trials)], **trials}
+            ends = [
+                [
+                    found[f"ndcg@10/{'after' if phrases else 'before'}{kind}{end}"]
+                    for phrases, found in sorted(points.items())
+                ]
+                for end in ("", "/low", "/high")
+            ]
+            axes.plot(sorted(points), ends[0], color=color, marker=marker, ls=style, ms=8, lw=1.8, label=label)
+            axes.fill_between(sorted(points), ends[1], ends[2], color=color, alpha=0.12, lw=0)
+        axes.set(xlabel="phrases in the training queries (0: before training)", ylabel="NDCG@10; bands: 95% intervals")
+        axes.set_title(f"{title} (precomputed)")
+        axes.legend(loc="lower right", frameon=False)
+    return fig

@@ -112,6 +112,15 @@ def bench(rows: int, pages: int, small: int) -> None:
     bench(rows, pages, small, click.echo)
 
 
+@main.command()
+@click.argument("names", nargs=-1)
+def trials(names: tuple[str, ...]) -> None:
+    """Run lesson 07 with other seeds, rates and wordings (all, or those named), and renew data/precomputed."""
+    from course_utils.maintain.trials import trials
+
+    trials(names, click.echo)
+
+
 @main.command("full-size")
 def full_size() -> None:
     """Train the 2B model's true configuration, random weights, for a step on this CPU; say what fits which GPU."""

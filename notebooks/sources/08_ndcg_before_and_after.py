@@ -457,12 +457,14 @@ check("the smallest p", smallest_p, tests)
 
 # %%
 by_seed = {}
-for seed, found in ((each["seed"], each["metrics"]) for each in finetuned.seeds()):
+trials = finetuned.trials()
+for seed in range(3):
+    found = trials[f"seed-{seed}"]
     ends = {
         when: [found[f"ndcg@10/{when}{end}"] for end in ("", "/low", "/high")]
         for when in ("before", "after", "gain")
     }
-    three = {when: evaluation.Interval(*values, int(found["queries"])) for when, values in ends.items()}
+    three = {when: evaluation.Interval(*values, len(query_ids)) for when, values in ends.items()}
     by_seed[f"seed {seed}"] = three["before"], three["after"]
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 

@@ -270,7 +270,7 @@ def with_pages(batch):
 
 # %%
 train_lists = Dataset.from_list(lists).with_transform(with_pages)
-at_once = 16 if P.mini_batch_size > 1 else 1
+at_once = 16 if P.drawn else 1
 arguments = CrossEncoderTrainingArguments(
     output_dir=str(run.folder / "training"),
     num_train_epochs=1,

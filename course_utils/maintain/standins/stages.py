@@ -28,7 +28,7 @@ from course_utils.maintain.standins.whole import WholeTrainer
 TOWER_RECIPE = TowerRecipe(steps=440, learning_rate=8e-4)
 SEEN = (6000, 17976, 9000, 5000)  # drawings at each of tower.GRIDS
 LANGUAGE_RECIPE = LanguageRecipe(steps=2000, learning_rate=8e-4)
-WHOLE_RECIPE = LanguageRecipe(steps=500, learning_rate=4e-4, pages=40, others=8, seed=1)
+WHOLE_RECIPE = LanguageRecipe(steps=800, learning_rate=4e-4, pages=40, others=8, seed=1)
 RERANKER_RECIPE = RerankerRecipe(steps=600, learning_rate=6e-4)
 TEXTS = {"prose": 40_960, "asked": 16_384, "templates": 24_576, "headings": 8192}
 
