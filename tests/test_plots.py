@@ -23,13 +23,21 @@ WITH_INTERVALS = {
     "by_depth": lambda: plots.by_depth({0: LOW, 50: HIGH}, {0: 0.0, 50: 1.0}, {0: 0.9, 50: 0.95}),
     "by_dimension": lambda: plots.by_dimension({64: LOW}, {64: HIGH}),
     "chance": lambda: plots.chance(np.linspace(-0.1, 0.1, 50), GAIN),
+    "forest": lambda: plots.forest({"all": GAIN, "scan": Interval(0.0, -0.1, 0.1, 4)}),
     "gains": lambda: plots.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN),
     "shares": lambda: plots.shares({"right": (LOW, HIGH), "wrong": (HIGH, LOW)}, "Rank 1"),
     "size_and_score": lambda: plots.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)}),
     "systems": lambda: plots.systems({name: {"text": LOW, "scan": HIGH} for name in ("bm25", "before")}),
 }
+TRIAL = {
+    f"ndcg@10/{when}{kind}{end}": 0.5
+    for when in ("before", "after")
+    for kind in ("", "/unseen-natural", "/unseen-wording")
+    for end in ("", "/low", "/high")
+}
 OTHERS = {
     "by_batch_size": lambda: plots.by_batch_size({"plain": {16: 1500, 128: 5000}, "cached": {16: 1200}}, 1000),
+    "by_wordings": lambda: plots.by_wordings({9: TRIAL, 50: TRIAL}),
     "clouds": lambda: plots.clouds({"queries": np.eye(4, dtype=np.float16), "pages": -np.eye(4)}),
     "cost_of_pixels": lambda: plots.cost_of_pixels(COSTS),
     "gallery": lambda: plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}),
