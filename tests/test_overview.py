@@ -2,8 +2,10 @@
 
 from click.testing import CliRunner
 
+from course_utils import finetuned
+from course_utils.evaluation import Interval
 from course_utils.overview import lesson_table, profile_table
-from course_utils.paths import NOTEBOOKS
+from course_utils.paths import NOTEBOOKS, ROOT
 from course_utils.profiles import PROFILES
 from course_utils.runner.cli import main
 from course_utils.runner.lessons import find_lessons, format_minutes, read_header
@@ -56,3 +58,12 @@ def test_the_readme_s_table_is_made_from_the_headers_and_a_changed_one_is_out_of
     assert written.startswith("before\n") and written.endswith("after\n") and check_all(tmp_path / "notebooks") == []
     source.write_text(text.replace("2 min", "9 min"), encoding="utf-8")
     assert any("README.md" in difference for difference in check_all(tmp_path / "notebooks"))
+
+
+def test_the_readme_gives_the_figures_of_lesson_07_that_come_with_the_course():
+    readme, found = (ROOT / "README.md").read_text(encoding="utf-8"), finetuned.trials()["seed-0"]
+    for kind in ("", "/unseen-wording", "/unseen-natural"):
+        for when in ("before", "after", "gain"):
+            mean, low, high = (found[f"ndcg@10/{when}{kind}{end}"] for end in ("", "/low", "/high"))
+            given = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+            assert str(Interval(mean, low, high, 1)).startswith(given) and given in readme, (when, kind)
