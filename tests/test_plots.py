@@ -23,6 +23,7 @@ WITH_INTERVALS = {
     "by_depth": lambda: plots.by_depth({0: LOW, 50: HIGH}, {0: 0.0, 50: 1.0}, {0: 0.9, 50: 0.95}),
     "by_dimension": lambda: plots.by_dimension({64: LOW}, {64: HIGH}),
     "chance": lambda: plots.chance(np.linspace(-0.1, 0.1, 50), GAIN),
+    "forest": lambda: plots.forest({"all": GAIN, "scan": Interval(0.0, -0.1, 0.1, 4)}),
     "gains": lambda: plots.gains([0.0, 0.5, 1.0, 0.2], [1.0, 0.5, 0.0, 0.3], GAIN),
     "shares": lambda: plots.shares({"right": (LOW, HIGH), "wrong": (HIGH, LOW)}, "Rank 1"),
     "size_and_score": lambda: plots.size_and_score({"ours": (6e6, LOW)}, {"published: 2B": (2e9, 0.947)}),

@@ -1,6 +1,6 @@
 """Every plot of the lessons: `plots.gallery(...)`. One module a theme."""
 
-from course_utils.plots.certainty import chance, gains
+from course_utils.plots.certainty import chance, forest, gains
 from course_utils.plots.galleries import gallery, pages_row
 from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
 from course_utils.plots.training import by_batch_size, by_budget, cost_of_pixels, training_curve
@@ -15,6 +15,7 @@ __all__ = [
     "chance",
     "clouds",
     "cost_of_pixels",
+    "forest",
     "gains",
     "gallery",
     "pages_row",

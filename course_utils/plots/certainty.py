@@ -1,10 +1,12 @@
 """How sure a gain is: query by query, and beside what chance alone gives."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from course_utils.evaluation import Interval
-from course_utils.plots.style import AFTER, BEFORE, OTHER, RELEVANT, below, canvas, need
+from course_utils.plots.style import AFTER, BEFORE, DARK, OTHER, RELEVANT, bars, below, canvas, need, note, rows_axis
 
 
 def gains(before, after, gain: Interval, title: str = "What each query gained") -> Figure:
@@ -22,6 +24,21 @@ def gains(before, after, gain: Interval, title: str = "What each query gained") 
         axes.set(xlabel=f"queries, sorted by gain (n={len(differences)})", ylabel="NDCG@10 after minus before")
         axes.set(ylim=(-1.05, 1.05), title=title)
         axes.legend(loc="lower left", frameon=False)
+    return fig
+
+
+def forest(gains: Mapping[str, Interval], title: str = "Gains, with 95% intervals") -> Figure:
+    """A row for each gain, from top to bottom, with its paired interval, its n and a line at zero."""
+    need(gains, "at least one gain")
+    with canvas(1.4 + 0.5 * len(gains)) as (fig, axes):
+        for row, gain in enumerate(gains.values()):
+            bars(axes, [row], [gain], AFTER if gain.low > 0 else BEFORE if gain.high < 0 else OTHER, "D", across=True)
+            label = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            note(axes, label, (gain.mean, row), (0, 8), ha="center", va="bottom", fontsize=9.5)
+        axes.axvline(0, color=DARK, lw=1.4)
+        rows_axis(axes, [f"{name}\nn={gain.n}" for name, gain in gains.items()], margin=0.4)
+        axes.margins(x=0.2)
+        axes.set(xlabel="gain in NDCG@10 (the same queries, after minus before; right of 0: better)", title=title)
     return fig
 
 

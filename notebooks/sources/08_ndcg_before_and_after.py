@@ -173,11 +173,13 @@ lines = {"all": gain}
 for name, mask in slices.items():
     lines[name] = evaluation.paired_bootstrap(before[mask], after[mask])
     run.record(f"ndcg@10/gain/{name}", lines[name])
-lines = {name: {"gain": i.mean, "low": i.low, "high": i.high, "n": i.n} for name, i in lines.items()}
-pd.DataFrame(lines).T.round(3)
+figure = plots.forest(lines, title=vectors.title("Gain by slice and form"))
+alt = "Gain in NDCG@10 by slice and form of the page, each with its paired 95% interval and a line at zero."
+run.figure("gain_by_slice", figure, alt)
+figure
 
 # %% [markdown]
-# **Read it**: the plot shows where each slice ends up, the table what it gained. An interval of the gain that lies
+# **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that lies
 # above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different question:
 # mostly their intervals overlap, and then these queries cannot tell.
 #
@@ -387,8 +389,11 @@ figure
 #
 # ## 7. Is the difference significant?
 #
+# ![Each query has a score before, one after and a difference; the bootstrap draws queries again, the randomisation test
+# flips signs](images/08_paired.svg)
+#
 # **Paired bootstrap**: draw as many queries as there are, with repetition, ten thousand times; each time the mean gain.
-# The middle 95% of these means is the interval that you have seen all along. In full, it is four lines.
+# The middle 95% of these means is the interval.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -399,10 +404,9 @@ print(f"by hand    {difference.mean():.3f} [{low:.3f}, {high:.3f}]")
 print(f"course     {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]")
 
 # %% [markdown]
-# **Paired randomisation test**: suppose training did nothing. Then for each query it is chance which of its two scores
-# is called "after", and the sign of its difference could as well be the other one. Flip signs at random, ten thousand
-# times: how often is the mean at least as far from zero as the one you saw? That share is *p*. The 1 in it counts the
-# arrangement that you saw.
+# **Paired randomisation test**: suppose training did nothing. Then it is chance which of a query's two scores is called
+# "after". Flip signs at random, ten thousand times: how often is the mean at least as far from zero as the one you saw?
+# That share is *p*. The 1 in it counts the arrangement that you saw.
 
 
 # %%

@@ -460,12 +460,9 @@ for name, (corpus, candidates, near) in stages.items():
 pd.DataFrame(rows).T
 
 # %%
-pairs = {
-    labels[name]: (evaluation.bootstrap(retrieved[name]), evaluation.bootstrap(reranked[name]))
-    for name in stages
-}
-figure = plots.before_after(pairs, title=found.title("Retrieved (before) and reranked (after)"))
-run.figure("stages", figure, "NDCG@10 retrieved and reranked, for each first stage, with 95% intervals.")
+by_stage = {labels[name]: gain for name, gain in gains.items()}
+figure = plots.forest(by_stage, title=found.title("Gain of reranking, by first stage"))
+run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, with paired 95% intervals.")
 figure
 
 # %% [markdown]
