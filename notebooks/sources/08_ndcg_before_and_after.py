@@ -179,9 +179,9 @@ run.figure("gain_by_slice", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that lies
-# above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different question:
-# mostly their intervals overlap, and then these queries cannot tell.
+# **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that
+# lies above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different
+# question: mostly their intervals overlap, and then these queries cannot tell.
 #
 # **Watch out** the more slices you look at, the surer one of them stands out by luck: of twenty 95% intervals, about
 # one misses. A slice picked *because* it looks good needs new queries to be believed.
