@@ -468,7 +468,8 @@ figure
 # %% [markdown]
 # Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is first
 # already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the reranker must
-# know something about these queries that the retriever does not. Where a row has much room and no gain, it does not.
+# know something about these queries that the retriever does not. If a row has much room and its interval contains zero,
+# these queries do not show that it does.
 
 # %% [markdown]
 # ### Exercise 3: where does it pay?
