@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from course_utils.evaluation import Interval
-from course_utils.plots.style import AFTER, BEFORE, DARK, OTHER, RELEVANT, bars, below, canvas, need, note, rows_axis
+from course_utils.plots.style import AFTER, BEFORE, DARK, OTHER, RELEVANT, below, canvas, need, note, point, rows_axis
 
 
 def gains(before, after, gain: Interval, title: str = "What each query gained") -> Figure:
@@ -32,7 +32,7 @@ def forest(gains: Mapping[str, Interval], title: str = "Gains, with 95% interval
     need(gains, "at least one gain")
     with canvas(1.4 + 0.5 * len(gains)) as (fig, axes):
         for row, gain in enumerate(gains.values()):
-            bars(axes, [row], [gain], AFTER if gain.low > 0 else BEFORE if gain.high < 0 else OTHER, "D", across=True)
+            point(axes, gain, row, AFTER if gain.low > 0 else BEFORE if gain.high < 0 else OTHER, "D")
             label = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
             note(axes, label, (gain.mean, row), (0, 8), ha="center", va="bottom", fontsize=9.5)
         axes.axvline(0, color=DARK, lw=1.4)

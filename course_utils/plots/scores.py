@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_utils.errors import CourseError
@@ -21,6 +20,7 @@ from course_utils.plots.style import (
     canvas,
     need,
     note,
+    point,
     rows_axis,
     sizes_axis,
 )
@@ -45,7 +45,7 @@ def before_after(
         for row, pair in enumerate(overall.values()):
             axes.annotate("", (pair[1].mean, row), (pair[0].mean, row), arrowprops=arrow)
             for interval, (name, color, marker), side in zip(pair, PAIR, ("top", "bottom"), strict=True):
-                _point(axes, interval, row, color, marker, ms=9, capsize=5, label=name if row == 0 else None)
+                point(axes, interval, row, color, marker, ms=9, capsize=5, label=name if row == 0 else None)
                 offset = (0, 9 if side == "bottom" else -9)  # above or below, so that close values stay legible
                 note(axes, f"{interval.mean:.2f}", (interval.mean, row), offset, ha="center", va=side)
         rows_axis(axes, [f"{label}\nn={_counts(pair)}" for label, pair in overall.items()], margin=0.4)
@@ -74,7 +74,7 @@ def systems(scores: Mapping[str, Mapping[str, Interval]], title: str = "Systems 
             shift = 0.8 / len(slices) * (index - (len(slices) - 1) / 2)
             for row, interval in enumerate(system[name] for system in scores.values()):
                 label = f"{name}, n={interval.n}" if row == 0 else None
-                _point(axes, interval, row + shift, color, marker, ms=8, label=label)
+                point(axes, interval, row + shift, color, marker, ms=8, label=label)
                 note(axes, f"{interval.mean:.2f}", (interval.high, row + shift), (9, 0), va="center")
         rows_axis(axes, list(scores))
         axes.set(xlim=(-0.02, 1.09), xlabel=f"NDCG@10 {ACROSS}", title=title)
@@ -172,10 +172,6 @@ def by_depth(
         axes.set_title(f"{title}: bars are 95% bootstrap intervals")
         axes.legend(loc="lower right", frameon=False)
     return fig
-
-
-def _point(axes: Axes, interval: Interval, row: float, color: str, marker: str, **look) -> None:
-    bars(axes, [row], [interval], color, marker, across=True, lw=2, ls="", **look)
 
 
 def _counts(pair: tuple[Interval, Interval]) -> str:

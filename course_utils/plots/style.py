@@ -63,6 +63,11 @@ def bars(
     axes.errorbar(x, y, **{error: lengths, "color": color, "marker": marker, "ms": 7, "lw": 1.8, "capsize": 4} | look)
 
 
+def point(axes: Axes, interval: Interval, row: float, color: str, marker: str, **look: Any) -> None:
+    """One interval in a row of a figure that is read from top to bottom."""
+    bars(axes, [row], [interval], color, marker, **{"across": True, "lw": 2, "ls": ""} | look)
+
+
 def note(axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
     """A few words beside a point, `offset` away from it."""
     axes.annotate(text, place, offset, textcoords="offset points", **look)

@@ -3,23 +3,23 @@
 #
 # **You will be able to**
 # - join a text model and an image model with `Router`, and say which input takes which route
-# - show that two unaligned spaces are at chance, however good each tower is
+# - show that search between two unaligned spaces is at chance, however good each tower is
 # - align them with a `Dense` layer while both towers are frozen, then train one tower at a rate of its own
-# - use a control to tell the tower's gain from that of more training
+# - use a control to separate the tower's gain from that of more training
 # - compare a Router with a vision-language model: score, parameters, seconds, and queries in unseen words
 #
 # **Time** tiny 5 min · t4 about 20 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
-# **Read first** nothing; 04 explains intervals, 06 the cached loss, 07 trains the model that we compare with (on a GPU,
-# run 07 first)
+# **Read first** nothing; lesson 04 explains intervals, 06 the cached loss; 07 trains the model that we
+# compare with (on a GPU, run 07 first)
 
 # %% tags=["parameters"]
 PROFILE = "tiny"
 SEED = 0
 ROWS = 0
-IMAGE_TOWER = False  # True: stage two trains the image tower as well, which takes a GPU or patience
+IMAGE_TOWER = False  # True: stage two trains the image tower as well, which needs a GPU or a long wait
 
 # %%
 from course_utils.machine import device, quiet
@@ -51,17 +51,18 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## 1. Two towers
 #
-# A vision-language model (VLM) reads texts and pages with one network. The older way is **two towers**, one for texts
-# and one for images, each with a space of its own. This lesson brings both into one space.
+# A vision-language model (VLM) reads texts and pages with one network. The older way is **two towers**: a
+# network for texts and one for images, each with its own vector space. This lesson **aligns** the two spaces:
+# a query's vector should lie near that of the page that answers it.
 #
 # ![The Router: query texts go through MiniLM, mean pooling and Dense, page images through SigLIP's image tower. Both
 # vectors are normalized and compared. Stage one trains Dense, stage two Dense and MiniLM.](images/05_router.svg)
 #
-# The text tower is the real all-MiniLM-L6-v2, the image tower a
-# [SigLIP](https://huggingface.co/docs/transformers/model_doc/siglip), in `tiny` a small stand-in. MiniLM was one of its
-# teachers (see its model card), which makes these two easier to align.
+# The text tower is the published all-MiniLM-L6-v2. The image tower is a
+# [SigLIP](https://huggingface.co/docs/transformers/model_doc/siglip), in `tiny` a small stand-in that was
+# trained partly to imitate MiniLM (see its model card). That makes these two easier to align.
 #
-# The task is that of lesson 07: find the page image that answers a query. We learn from the **train** split and
+# The task is that of lesson 07: find the page image that answers a query. We train on the **train** split and
 # report on the **test** split; they share no page. **On a GPU** the other profiles use the published data and
 # `google/siglip2-base-patch16-224`.
 
@@ -88,15 +89,16 @@ plots.pages_row([test.image(page) for page in shown], marks, title=f"query: “{
 # %% [markdown]
 # ## 2. Join them with a Router
 #
-# `Transformer` loads one model. MiniLM gives a vector for each token, so it needs mean **pooling**. SigLIP's image
-# tower has a pooling head of its own.
+# `Transformer` loads one model. MiniLM gives a vector for each token; mean **pooling** takes their mean.
+# SigLIP's image tower does its own pooling.
 #
-# A [`Router`](https://huggingface.co/blog/train-multimodal-sentence-transformers) holds a list of modules for each
-# **route** and sends each input down one of them. The text route ends in **Dense**, a matrix that brings MiniLM's
-# vectors to the width of the image tower's.
+# A [`Router`](https://huggingface.co/blog/train-multimodal-sentence-transformers) holds **routes**, each a
+# list of modules, and sends each input down one of them. The text route ends in **Dense**, a matrix that
+# brings MiniLM's vectors to the length of the image tower's.
 #
-# **Watch out**: without `activation_function=None`, `Dense` adds a Tanh. Small numbers hardly change, but 3 and 30 both
-# become about 1, and the gradient vanishes. We want the matrix alone.
+# **Watch out**: without `activation_function=None`, `Dense` adds a Tanh, which squeezes numbers into -1 to 1.
+# Small ones hardly change, but 3 and 30 both become about 1, and the gradient vanishes. We want the matrix
+# alone.
 
 # %%
 towers = {"dtype": "float32", "attn_implementation": P.attention}
@@ -124,8 +126,9 @@ print("the whole model takes", model.modalities)
 # %% [markdown]
 # ### Which route?
 #
-# `encode_query` sets the **task** "query", `encode_document` sets "document", `encode` sets none. The library sees the
-# **modality** ("text", "image") in the input. The Router asks in this order and stops at the first yes:
+# `encode_query` sets the **task** "query", `encode_document` sets "document", `encode` sets none. The library
+# infers the **modality** ("text", "image") from the input. The Router asks in this order and stops at the
+# first yes:
 #
 # 1. Is there a mapping for this task and this modality?
 # 2. For this task alone, such as `("query", None)`?
@@ -134,7 +137,9 @@ print("the whole model takes", model.modalities)
 # 5. Is there a route with the name of the task?
 # 6. Is there a route with the name of the modality?
 #
-# If every answer is no, it raises an error if a task is set, else it takes the default route. Predict the six routes.
+# If every answer is no, it raises an error if a task is set; otherwise it takes the default route.
+#
+# The next cell calls each method with a text and with an image. Predict the six routes.
 
 # %%
 page, question = test.image(next(iter(test.corpus))), test.queries["q0"]
@@ -152,9 +157,9 @@ for hook in hooks:
     hook.remove()
 
 # %% [markdown]
-# Every text took the text route and every image the image route. Mappings decided two of the six calls, question 6 the
-# other four. So a mapping matters where the modality alone would choose wrongly, for example if queries and text
-# documents need different towers. Nothing warns you about a wrong route.
+# You saw every text take the text route and every image the image route. Question 1 decided two of the six
+# calls, question 6 the other four. So a mapping matters if the modality alone would choose wrongly, for
+# example if queries and text documents need different towers. Nothing warns you about a wrong route.
 
 # %% [markdown]
 # ### Exercise 1: which route?
@@ -188,22 +193,23 @@ tests = [
     (lambda a: a[1] == "image", "then a mapping for the task alone, whatever the modality"),
     (lambda a: a[2] == "sound", "then a mapping for the modality alone"),
     (lambda a: a[3] == "query", "without a mapping, the task's name comes before the modality's"),
-    (lambda a: a[4] is None, "nothing fits: None"),
-    (lambda a: in_order == names[:4], "several mappings fit: questions 1 to 4 go in order"),
+    (lambda a: a[4] is None, "if nothing fits, return None"),
+    (lambda a: in_order == names[:4], "if several mappings fit, questions 1 to 4 decide in order"),
 ]
 check("which route", [route_of(*case, some, names) for case in cases], tests)
 
 # %% [markdown]
 # ## 3. Before training: two unaligned spaces
 #
-# Both routes give vectors of one width, so cosines can be computed. Do they mean anything?
+# Both routes give vectors of one length. Do their cosines mean anything?
 #
-# **NDCG@10** of a query is 1 if the right page comes first, less the lower it stands, and 0 below rank ten.
-# **Interval**: we draw the queries again and again, with repeats; 95% of the mean scores lie in it. A *paired* interval
-# does this with differences between two models.
+# **NDCG@10** of a query is 1 if the right page comes first, less if it ranks lower, and 0 below rank ten.
+# **Interval**: we draw the queries again and again, with repeats; 95% of the mean scores lie inside it. A
+# *paired* interval does this with the difference between two models.
 #
-# We search the same page vectors with the Router, and with SigLIP's own text tower, which was trained together with its
-# image tower. Predict the Router's score: as good, half as good, or chance?
+# We search the same page vectors with queries from the Router, and with queries from SigLIP's own text tower,
+# which was trained together with its image tower. Predict the Router's score: as good as SigLIP's, half as
+# good, or chance?
 
 # %%
 options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True, "show_progress_bar": False}
@@ -226,7 +232,7 @@ def scores(queries, pages, corpus):
 def verdict(difference):
     """What a paired interval says."""
     if difference.low <= 0 <= difference.high:
-        return "The interval contains zero: these queries cannot tell."
+        return "The interval contains zero: these queries cannot tell which is better."
     return f"The interval lies {'above zero: a gain' if difference.low > 0 else 'below zero: a loss'}."
 
 
@@ -243,11 +249,11 @@ for name, who in (("before", "the Router, untrained"), ("siglip", "SigLIP's own 
 print(f"{'chance':>24}: {chance:.4f}")
 
 # %% [markdown]
-# The page vectors are the same in both rows, and with SigLIP's texts they work. So the untrained Router is at chance
-# because MiniLM's space and SigLIP's do not agree. Could it be simpler than that?
+# The page vectors are the same in both rows, and they work with SigLIP's queries. So the untrained Router is
+# at chance because MiniLM's space and SigLIP's do not agree. Is there a simpler explanation?
 #
-# - *This random `Dense` was unlucky.* Try nineteen more.
-# - *Texts and images lie in two clouds with a gap between them* (lesson 02). Move both clouds to the middle.
+# - *This random `Dense` was unlucky.* We try nineteen more.
+# - *Texts and images form two clouds with a gap between them* (lesson 02). We centre both clouds.
 
 # %%
 pooled = SentenceTransformer(modules=[text, pooling], device=device())  # the text route without Dense
@@ -268,24 +274,24 @@ run.figure("clouds_before", figure, alt)
 figure
 
 # %% [markdown]
-# Neither helped. A direction that tells countries apart in one space may tell layouts apart in the other. Only examples
-# of which query belongs to which page can relate the two: the training pairs.
+# Neither helped. A direction that separates countries in one space may separate layouts in the other. We need
+# examples of which query belongs to which page: the training pairs.
 #
 # ## 4. Stage one: frozen towers
 #
-# `Dense` is random and the towers are good. If all trained at once, gradients through a random layer would damage the
-# towers. So first the towers are **frozen**, and only `Dense` learns, at a large learning rate.
+# `Dense` is random and the towers are good. If all trained at once, gradients through a random layer could
+# damage the towers. So first we **freeze** the towers: only `Dense` learns, at a large learning rate.
 #
-# In evaluation mode a frozen tower gives the same vector for an input every time. So we compute each vector **once**
-# and keep it in a dictionary; thirty epochs then take seconds. (In training mode MiniLM, even frozen, would set
-# random numbers to zero, called *dropout*. `encode` uses evaluation mode.)
+# In evaluation mode a frozen tower gives the same vector for an input every time. So we compute each vector
+# **once** and keep it in a dictionary; thirty epochs then take seconds. (In training mode even a frozen
+# MiniLM would set random numbers to zero, which is called *dropout*. `encode` uses evaluation mode.)
 #
-# In this training data a page is the number of its row: "0", "1", "2", …
+# In this training data, a row's number stands for its page: "0", "1", "2", …
 
 
 # %%
 class Lookup(torch.nn.Module):
-    """Takes the place of a frozen tower: gives the vector that is stored for an input."""
+    """Replaces a frozen tower: gives the vector that is stored for an input."""
 
     def __init__(self, vectors):
         super().__init__()
@@ -304,20 +310,22 @@ pairs = Dataset.from_dict({"query": texts, "image": numbers})
 
 began = time.perf_counter()
 text_vectors = pooled.encode(texts, **options).clone().cpu()
-parts = (train_rows["image"][k : k + 256] for k in range(0, len(train_rows), 256))  # decoded in turn
+parts = (train_rows["image"][k : k + 256] for k in range(0, len(train_rows), 256))  # saves memory
 page_vectors = torch.cat([model.encode_document(part, **options).cpu() for part in parts]).clone()
 text_of, page_of = dict(zip(texts, text_vectors, strict=True)), dict(zip(numbers, page_vectors, strict=True))
 print(f"{len(pairs)} queries and pages embedded once, in {time.perf_counter() - began:.0f} s")
 print("a row:", pairs[0], "\nits vectors:", text_of[texts[0]].shape, page_of["0"].shape)
 
 # %% [markdown]
-# In training nobody calls `encode_query`. Instead the argument
-# [**`router_mapping`**](https://sbert.net/docs/sentence_transformer/training_overview.html) gives each column its task,
-# and the Router's `route_mappings` leads from the task to a route. First leave it out, and read the error.
+# The trainer does not call `encode_query`. Instead its argument
+# [**`router_mapping`**](https://sbert.net/docs/sentence_transformer/training_overview.html) gives each column
+# a task, and the Router's `route_mappings` leads from the task to a route. The next cell leaves
+# `router_mapping` out, to show the error.
 #
-# The rest is the recipe of lesson 07. With
-# [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) each
-# query should be nearest to its own page; the other pages of the batch are its negatives.
+# With
+# [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html)
+# (lessons 06 and 07) each query should be nearest to its own page; the other pages of the batch are its
+# negatives.
 
 
 # %%
@@ -364,27 +372,27 @@ def train(learner, data, epochs, rate, batch, mini_batch=128, **others):
 
 # %%
 learned = [name for name, _ in learner.named_parameters()]
-print("what can learn:", *learned, sep="\n  ")
+print("parameters that learn:", *learned, sep="\n  ")
 train(learner, pairs, epochs=30, rate=5e-3, batch=128, logging_strategy="no")
 score["stage-one"] = scores(embed_queries(test, model), pages_before, test)  # `dense` is part of `model`, too
 stage_one = evaluation.bootstrap(score["stage-one"])
 run.record("ndcg@10/stage-one", stage_one)
 print(f"NDCG@10 before: {score['before'].mean():.3f}, after stage one: {stage_one}")
-print("One matrix did it. No page vector changed, so an index of the pages stays valid.")
+print("Only Dense was trained. No page vector changed, so an index of the pages stays valid.")
 
 # %% [markdown]
 # ### Exercise 2: break the pairs
-# Would any training help, or is it the *pairs*? Make `broken` from `pairs`: the same queries and pages, but each query
-# beside another row's page. The cell then trains a fresh `Dense` on it. Predict its score, run the cell, then give the
-# reason and run it again:
+# Would any pairs do, or must they be the *right* ones? Make `broken` from `pairs`: the same queries and
+# pages, but each query beside another row's page. The cell then trains a fresh `Dense` on it. Predict its
+# score and run the cell. Then set `reason` to the letter that explains the score, and run it again:
 #
 # - A: `Dense` forgot what MiniLM knows
 # - B: the page vectors have changed
-# - C: wrong pairs hold no rule that works for new queries
+# - C: wrong pairs contain no rule that works for new queries
 #
 # <details><summary>Hint</summary>
 #
-# `numbers` is a list. Cut it in two and put the parts together the other way round.
+# `numbers` is a list. Cut it in two and join the parts in the other order.
 #
 # </details>
 
@@ -418,14 +426,14 @@ if isinstance(broken, Dataset) and broken.column_names == pairs.column_names:
 # %% [markdown]
 # ## 5. Stage two: train the text tower, too
 #
-# `Dense` fits now, so gradients through it are useful. `learning_rate_mapping` sets a learning rate for parameters
-# whose name matches a regular expression; the tower has more to lose, so its rate is smaller. MiniLM's word
-# embeddings stay frozen, because most words are in none of our queries. So does the image tower, which is slow to
-# train (`IMAGE_TOWER = True` trains it).
+# `Dense` fits now, so gradients through it are useful. `learning_rate_mapping` sets a learning rate for
+# parameters whose name matches a regular expression. The tower has more to lose, so its rate is smaller.
+# MiniLM's word embeddings stay frozen, because our queries contain few of its words. So does the image tower,
+# which is slow to train (`IMAGE_TOWER = True` trains it).
 #
-# If the score rises, did the *tower* learn? `Dense` also trains for more epochs, and a batch now holds no query twice.
-# So we need a **control**: the same start, rows, epochs and batches, but stored vectors in place of the tower. Predict
-# which part of the gain the control gets.
+# If the score rises, did the *tower* learn? `Dense` also trains for more epochs, and a batch now holds no
+# query twice. So we need a **control**: the same start, rows, epochs and batches, but stored vectors in place
+# of the tower. Predict how much of the gain the control reaches: all, half or none?
 
 # %%
 STAGE_TWO = {"epochs": 1 if IMAGE_TOWER else 4, "rate": 1e-3, "batch": P.batch_size if IMAGE_TOWER else 128}
@@ -485,11 +493,10 @@ if P.drawn:
             print(f"{name:>19}: {evaluation.bootstrap(score['after'][mask])} (after, this slice)")
 
 # %% [markdown]
-# Without the control, all of `after - stage-one` would have been credited to the tower. In `tiny`, countries without a
-# page in training score lower than the rest. If stage two loses on some queries, such as those in section 6, use a
-# smaller rate for the tower, or stop after stage one.
+# Without the control you would know only the sum, `after - stage-one`. In `tiny`,
+# countries without a page in training score lower than the rest.
 #
-# Now the query that gained most. One query chosen like this proves nothing, but it shows how a ranking changed.
+# Now the query that gained most. One chosen query proves nothing, but it shows how a ranking changed.
 
 # %%
 best = int(np.argmax(score["after"] - score["before"]))
@@ -513,12 +520,14 @@ figure
 # %% [markdown]
 # ## 6. Beside the vision-language model
 #
-# Lesson 07's model answered the same queries over the same pages. Its vectors are yours if you ran lesson 07, else
-# those that come with the course, labelled **precomputed** (`tiny` only). A second set of queries asks for test pages
-# in *unseen words*, which no training query used.
+# Lesson 07's model answered the same queries over the same pages. If you ran lesson 07, its vectors are your
+# own; otherwise they come with the course, labelled **precomputed** (`tiny` only). A second set of queries
+# asks for test pages in *unseen words*, which no training query used. If stage two loses on these, lower the
+# tower's rate, or stop after stage one.
 #
-# Predict which of the two loses more on unseen words, and which is faster. Parameters say little about that: half of
-# MiniLM's are a table of words, and each input passes only one tower.
+# Predict: which model loses more on unseen words? Which is faster for a query, and which for a page?
+# Parameters say little about speed: half of MiniLM's are a table of words, and each input passes only one
+# tower.
 
 # %%
 titles = {"stage-one": "Router, stage one", "after": "Router, after"}
@@ -529,7 +538,7 @@ try:
     vlm = finetuned.finetuned(P)
 except finetuned.CourseError as missing:
     vlm = None
-    print(f"The Router alone. {missing}")
+    print(f"This section shows the Router alone. {missing}")
 if vlm:
     query_rows = [vlm.query_ids.index(query) for query in test.queries]
     page_rows = [vlm.page_ids.index(page) for page in test.corpus]
@@ -558,7 +567,7 @@ for kind, (ending, found) in kinds.items():
         print(f"{kind}, Router - VLM: {lead}. {verdict(lead)}")
 if vlm and unseen is not None:
     change = [free[name].mean() - score[name].mean() for name in ("after", "vlm-after")]
-    print(f"From test queries to unseen words: Router {change[0]:+.3f}, VLM {change[1]:+.3f}.")
+    print(f"Change from test queries to unseen words: Router {change[0]:+.3f}, VLM {change[1]:+.3f}.")
 figure = plots.systems(intervals, title="Two towers beside one network")
 alt = "NDCG@10 of the Router and of lesson 07's model, on the test queries and on queries in unseen words."
 run.figure("systems", figure, alt)
@@ -587,13 +596,14 @@ for name, each in (("Router", model), ("VLM", network)):
         run.record(f"seconds/{what}/{name.lower()}", min(seconds))
         table.loc[name, f"milliseconds a {what}"] = round(1000 * min(seconds), 1)
 for column in ("milliseconds a query", "milliseconds a page"):
-    print(f"fewer {column} here: {table[column].idxmin()}")
+    print(f"fewer {column}: {table[column].idxmin()}")
 table.T
 
 # %% [markdown]
 # ### Exercise 3: what must be done again?
-# `Dense` was trained for this pair of towers. The index holds the page vectors. Choose the least work that each change
-# needs before you can search again:
+# `Dense` was trained for this pair of towers. The index holds the page vectors. Now you get a new text tower,
+# a new image tower, or a hundred new pages. For each of these, choose the least work before you can search
+# again:
 #
 # - A: embed the new pages, nothing else
 # - B: train `Dense` again, keep the index
@@ -602,7 +612,7 @@ table.T
 #
 # <details><summary>Hint</summary>
 #
-# Do the vectors of the old pages change? Does `Dense` still lead into their space?
+# Do the vectors of the old pages change? Does `Dense` still map into their space?
 #
 # </details>
 
@@ -615,7 +625,7 @@ tests = [
     (lambda a: a[0] not in "CD", "a new text tower: does any page pass through it?"),
     (lambda a: a[0] == "B", "a new text tower: its vectors lie in a space that this `Dense` does not know"),
     (lambda a: a[1] not in "AB", "a new image tower: the vectors in the index are still the old tower's"),
-    (lambda a: a[1] == "C", "a new image tower: `Dense` still leads into the old tower's space"),
+    (lambda a: a[1] == "C", "a new image tower: `Dense` still maps into the old tower's space"),
     (lambda a: a[2] == "A", "new pages: both towers and `Dense` are as they were"),
 ]
 check("what must be done again", [new_text_tower, new_image_tower, a_hundred_new_pages], tests)
@@ -642,21 +652,23 @@ print(sorted(path.name for path in folder.iterdir()), "\nlargest difference afte
 #
 # **1.** A random `Dense` joins two good towers. Why is the score at chance?
 #
-# - a) the page vectors are poor · b) no pair has related the two spaces yet · c) there is a gap between the two clouds
+# - a) the page vectors are poor · b) no pair has related the two spaces yet · c) there is a gap between the
+#   two clouds
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Not a: with SigLIP's texts the same page vectors work. Not c: without the gap it was still at chance.
+# **b.** Not a: with SigLIP's queries the same page vectors work. Not c: it was at chance without the gap, too.
 #
 # </details>
 #
-# **2.** You train `Dense` on stored vectors of frozen MiniLM. When does running MiniLM in every step give the same?
+# **2.** You train `Dense` on stored vectors of frozen MiniLM. When does running MiniLM in every step give the
+# same vectors?
 #
 # - a) always, since it is frozen · b) in evaluation mode · c) if the batches are the same
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Not a: freezing does not turn off dropout. Not c: a text's vector does not depend on the rest of the batch.
+# **b.** Not a: freezing does not turn off dropout. Not c: dropout draws anew for each batch.
 #
 # </details>
 #
@@ -666,16 +678,16 @@ print(sorted(path.name for path in folder.iterdir()), "\nlargest difference afte
 #
 # <details><summary>Answer</summary>
 #
-# **c.** Not a: `Dense` alone may have made the gain; only a control can tell. Not b: no other rate was tried.
+# **c.** Not a: the gain may come from `Dense`; only a control can tell. Not b: no other rate was tried.
 #
 # </details>
 
 # %% [markdown]
 # ## You have
 # - joined MiniLM and SigLIP with a `Router`, and predicted the route of each call
-# - measured that two unaligned spaces are at chance, whatever the draw of `Dense`
+# - measured that search between two unaligned spaces is at chance, for twenty random `Dense` layers
 # - aligned them: `Dense` alone on stored vectors, then the text tower at its own rate
 # - used a control that separates the tower's gain from that of more training
 # - compared two towers with one network: score, parameters, seconds, and unseen words
 #
-# **Next**: lesson 06 fits large batches into little memory, and lesson 07 finetunes the vision-language model.
+# **Next**: lesson 06 fits large batches into little memory; lesson 07 finetunes the vision-language model.

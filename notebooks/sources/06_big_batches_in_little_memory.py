@@ -11,7 +11,7 @@
 #
 # **Memory** tiny 5 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
-# **Read first** nothing; lesson 07 uses what this one takes apart
+# **Read first** nothing; lesson 07 uses the loss that this lesson takes apart
 
 # %% tags=["parameters"]
 PROFILE = "tiny"
@@ -47,17 +47,18 @@ P = load_profile(PROFILE)
 # %% [markdown]
 # ## 1. The other rows are the negatives
 #
-# A row of training data has a **query** (the anchor), the page that answers it (the **positive**) and a **hard
-# negative**, a page that looks alike and does not answer.
+# A row of training data has a **query** (the anchor), the page that answers it (the **positive**) and a
+# **hard negative**, a similar page that does not answer it (we use the first of four).
 # [`MultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html#multiplenegativesrankingloss)
-# embeds a batch of rows and asks each query to pick its own positive among *all* pages of the batch.
+# embeds a batch of rows and trains each query to pick its own positive among *all* pages of the batch.
 #
 # ![A table with four queries as rows and the eight pages of their batch as columns. Each query has one positive, on
 # the diagonal. Its own hard negative and all pages of the other rows are negatives.](images/06_in_batch_negatives.svg)
 #
-# The pages of the other rows are **in-batch negatives**. They need no extra work: the batch embeds them anyway.
+# The pages of the other rows are **in-batch negatives**. They need no extra work: the batch embeds them
+# anyway.
 #
-# The next cell loads the rows and the model. `ROWS` takes fewer rows, for a quick look.
+# The next cell loads the rows and the model. Set `ROWS` for fewer rows.
 
 # %%
 DEVICE = "cpu" if P.drawn else device()  # tiny measures the CPU's memory, also beside a GPU
@@ -83,9 +84,10 @@ model = load_model()
 
 # %% [markdown]
 # The loss takes **features**: one dictionary of tensors for each column, made by
-# [`model.preprocess`](https://sbert.net/docs/package_reference/sentence_transformer/model.html).
-# From the embeddings it computes all cosines, times a scale of 20. A softmax over each query's pages follows, and the
-# cross entropy asks for the positive. `in_batch_loss` does the same by hand.
+# [`model.preprocess`](https://sbert.net/docs/package_reference/sentence_transformer/model.html). The model
+# embeds them, and the loss multiplies all cosines by a scale of 20. For each query, a **softmax** turns these
+# numbers into probabilities of the pages. The **cross entropy** is minus the logarithm of the positive's
+# probability. `in_batch_loss` does the same by hand.
 
 
 # %%
@@ -124,17 +126,18 @@ run.figure("similarities", figure, alt)
 figure
 
 # %% [markdown]
-# Each row of the picture is one softmax. It should be brightest inside its white border. The loss pushes away pages
-# that are bright elsewhere: the query confuses them with its own.
+# Each row of the picture goes into one softmax. Its brightest cell should be the positive, in the white
+# border. The loss pushes other bright pages away: the model confuses them with the positive.
 
 # %% [markdown]
 # ### Exercise 1: gradient accumulation
-# A training runs with `per_device_train_batch_size=8` and `gradient_accumulation_steps=4`, one hard negative a row.
-# Each update of the weights has seen 32 rows. How many pages were in one query's softmax, its own positive included?
+# You train with `per_device_train_batch_size=8`, `gradient_accumulation_steps=4` and one hard negative a row.
+# The gradients of four batches add up before each update. How many pages are in one query's softmax, its own
+# positive included?
 #
 # <details><summary>Hint</summary>
 #
-# The loss is called once for each batch of 8, and knows nothing of the others.
+# The loss is called once for each batch of 8 rows, and does not see the other batches.
 #
 # </details>
 
@@ -152,8 +155,8 @@ check("pages in one softmax", competing, tests)
 
 # %% [markdown]
 # ### What more rows change
-# The next cell embeds some rows once, then computes the loss with few rows in each softmax, and with more. Predict:
-# does the loss fall, stay or grow?
+# The next cell embeds some rows once, then computes the loss with 2 rows in each softmax, then with more.
+# Predict: with more rows, does the loss fall, stay the same or grow?
 
 # %%
 per_batch = min(32, len(rows))
@@ -171,23 +174,24 @@ for size in (2, 8, per_batch):
     print(f"{size:>2} rows, {2 * size:>2} pages in each softmax: mean loss {grown[size]:.4f}")
 
 # %% [markdown]
-# You saw the loss grow, although no embedding changed. It has to: every further page takes probability away from the
-# positive, and the gradient comes from this lost probability. So do not compare losses between batch sizes.
+# You saw the loss grow, although no embedding changed. It has to grow: every further page takes probability
+# away from the positive. So do not compare losses between batch sizes.
 #
 # Do larger batches also give a better retriever? One short training cannot tell.
 # [RocketQA (Qu et al. 2021)](https://arxiv.org/abs/2010.08191) measured it for text.
 #
-# **Watch out**: the larger the batch, the likelier another row's page answers the query too. `NO_DUPLICATES` as
-# [batch sampler](https://sbert.net/docs/package_reference/base/sampler.html) keeps equal inputs
-# out of one batch. It cannot see that two different pages both answer.
+# **Watch out**: in a larger batch it is more likely that another row's page answers the query, too, and the
+# loss pushes it away. The [batch sampler](https://sbert.net/docs/package_reference/base/sampler.html)
+# `NO_DUPLICATES` keeps equal inputs out of one batch. It cannot see that two different pages both answer.
 #
 # ## 2. What a big batch costs
 #
-# To compute gradients, a model keeps the output of every layer, the **activations**, for every page of the batch until
-# the backward pass has used them. How does memory grow with the batch?
+# In training, a model keeps the outputs of its layers, the **activations**, of every page until the
+# **backward pass**, which computes the gradients. How does memory grow with the batch?
 #
-# A process that has held a large batch does not reliably give the memory back. So each point is measured in a *fresh
-# process*, which runs this function. All weights train, also those of the image tower.
+# A process that has held a large batch may not give the memory back. So we measure each batch size in a
+# *fresh process*, which runs this function. All weights train, those of the image tower too (in `t4`, only
+# LoRA's small added matrices).
 
 
 # %%
@@ -219,11 +223,12 @@ def training_step(kind, files, folder, options, mini_batch_size, lora):
 
 
 # %% [markdown]
-# `memory.in_fresh_process` lets a new Python run that function and asks the system for the largest resident memory
-# that this process ever had, libraries included. A first, small step starts everything up; the second step is timed.
+# `memory.in_fresh_process` runs that function in a new Python process and asks the system for the most memory
+# that this process ever held, libraries included. A first, small step starts everything up; the second step
+# is timed.
 #
-# The next cell writes the features to files. `parts` cuts a batch out of them. Qwen3-VL lays the patches of all images
-# one after another in one tensor, and the grid (`image_grid_thw`: time, height, width) says how many each image has.
+# The next cell writes the features to files. `parts` cuts a batch out of them. Qwen3-VL puts the patches
+# (small squares) of all images in one tensor; `image_grid_thw` (time, height, width) says how many each has.
 
 
 # %%
@@ -252,7 +257,7 @@ gc.collect()
 torch.cuda.empty_cache()
 
 # %% [markdown]
-# The plain loss first. Predict: eight times the rows need how many times the memory?
+# We measure the plain loss first. Predict: with eight times the rows, how many times the memory is needed?
 
 
 # %%
@@ -277,22 +282,23 @@ measured = pd.DataFrame([measure("plain", size) for size in sizes])
 first, last = measured["peak"].iloc[[0, -1]]
 print(measured.round(1).to_string(index=False))
 print(f"You saw {last / first:.1f} times the memory for {sizes[-1] / sizes[0]:.0f} times the rows.")
-print(f"One row more costs {(last - first) / (largest - sizes[0]):.1f} MiB; all weights take {weights:.0f}.")
+print(f"One more row costs {(last - first) / (largest - sizes[0]):.1f} MiB; all weights take {weights:.0f}.")
 
 # %% [markdown]
-# A process holds its libraries and weights before the first row (`at_rest`). The rest is mostly activations, and those
-# grow with every row. `together` adds what this notebook holds: your machine needs both.
+# Before the first row, a process already holds its libraries and weights (`at_rest`). The rest is mostly
+# activations, which grow with every row. `together` adds what this notebook holds: your machine needs both.
 #
 # ## 3. Gradient caching from scratch
 #
-# The softmax needs all *embeddings* of the batch at once, and those are small. It does not need all *activations* at
-# once. [GradCache (Gao et al. 2021)](https://arxiv.org/abs/2101.06983) uses this in three passes:
+# The softmax needs all *embeddings* of the batch at once, and those are small. It does not need all
+# *activations* at once. [GradCache (Gao et al. 2021)](https://arxiv.org/abs/2101.06983) uses this in three
+# passes:
 #
 # ![Pass 1 embeds piece by piece and keeps only the embeddings. Pass 2 computes one loss from all of them, and the
 # gradient of each embedding: the cache. Pass 3 embeds piece by piece again, with activations, and carries each
 # cached gradient on into the weights.](images/06_three_passes.svg)
 #
-# Pass 3 uses the chain rule: `tensor.backward(gradient)` goes on from an embedding's gradient into the weights.
+# Pass 3 uses the chain rule: `tensor.backward(gradient)` carries an embedding's gradient on to the weights.
 
 
 # %%
@@ -313,8 +319,8 @@ def cached_step(model, columns, mini_batch_size):
 
 
 # %% [markdown]
-# Is it the same? Predict how far the gradients will be from the library's: equal to the last bit, apart by about a
-# millionth of the largest, or by a percent? We use 20 rows, so that the last piece is smaller than 8.
+# Does this give the same gradients? Predict how far they are from the library's: equal to the last bit, apart
+# by about a millionth of the largest gradient, or by a percent? With 20 rows, the last piece is smaller.
 
 # %%
 model = load_model()
@@ -364,19 +370,19 @@ run.record("gradients/difference", max(apart.values()))
 run.record("loss/difference", max(abs(loss_here - loss_there) for loss_there, _ in ways.values()))
 
 # %% [markdown]
-# You saw differences of rounding: sums in another order. Gradient caching approximates nothing. Nor does **activation
-# checkpointing**, the other way to save memory: it keeps only the input of each layer and computes the rest again in
-# the backward pass. The last line shows that the two work together.
+# You saw only rounding differences, because the sums run in another order. Gradient caching is exact. So is
+# **activation checkpointing**, the other way to save memory: it keeps only the input of each layer and
+# computes the rest again in the backward pass. The last line shows that the two work together.
 #
-# **Watch out**: pass 3 has to repeat pass 1 exactly. With dropout, two passes give two different embeddings, and our
-# function would use gradients of the wrong ones.
+# **Watch out**: pass 3 has to repeat pass 1 exactly. With dropout (random numbers are set to zero), two
+# passes give two different embeddings, and our function would use gradients of the wrong ones.
 # [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html#cachedmultiplenegativesrankingloss)
-# therefore stores the state of the random generator for each piece and sets it back.
+# therefore stores the state of the random number generator for each piece and restores it in pass 3.
 
 # %% [markdown]
-# ### Exercise 2: break it, and the loss does not tell
-# Write `broken_step`: like `cached_step`, but with one mistake. It must return the *right* loss and leave *wrong*
-# gradients. Then choose why the loss cannot show this mistake:
+# ### Exercise 2: a mistake that the loss does not show
+# Write `broken_step`: like `cached_step`, but with one mistake. It must return the *right* loss and leave
+# *wrong* gradients. Then choose why the loss cannot show it:
 #
 # - `"a"`: the loss is a mean, and errors cancel in a mean
 # - `"b"`: the loss is known before pass 3 begins
@@ -409,7 +415,7 @@ reason = "b"
 # </solution>
 right, wanted = gradients_of(lambda columns: plain(columns, labels=None), 8)
 tests = [
-    (lambda a: close(of_eight(a[0])[0], right, 1e-2), "the loss is not the plain one: keep pass 1 and 2"),
+    (lambda a: close(of_eight(a[0])[0], right, 1e-2), "the loss is not the plain one: keep passes 1 and 2"),
     (lambda a: difference(wanted, of_eight(a[0])[1]) > 0.01, "the gradients are still right: break pass 3"),
     (lambda a: a[1] == "b", "which of the three passes computes the loss, and which one did you break?"),
 ]
@@ -418,7 +424,7 @@ check("a broken pass", [broken_step, reason], tests)
 # %% [markdown]
 # ## 4. What it saves
 #
-# Predict: from the smallest to the largest batch, how many times the memory will the cached step need?
+# Predict: if the batch grows eightfold, how many times the memory will the cached step need?
 
 # %%
 kinds = [("cached", size) for size in sizes]
@@ -440,20 +446,21 @@ run.figure("memory", figure, alt)
 figure
 
 # %% [markdown]
-# The cached line still rises a little: the step holds the pixels of the whole batch.
-# Checkpointing (single points) lowers the plain step, but its need still grows with the batch. Together with the cache
-# it saves on `mini_batch_size` rows only. That helps if even those rows do not fit.
+# The cached line still rises a little: the step holds the pixels of the whole batch. Checkpointing (single
+# points) lowers the plain step, but still keeps each layer's input for every row. Beside the cache it saves
+# less: only `mini_batch_size` rows have activations at a time. It helps if even those do not fit.
 #
-# **On a GPU** these are figures of the GPU's memory. Choose the largest `mini_batch_size` that fits.
+# **On a GPU** `peak` is the GPU's memory. Choose the largest `mini_batch_size` that fits.
 
 # %% [markdown]
 # ### Exercise 3: which batch fits?
-# A machine can give `limit` MiB to one training step. From the figures in `lines`, how many rows fit with the plain
-# loss, and how many with the cached one? About right is enough: within 15%.
+# A machine can give `limit` MiB to the process of one training step. `lines` holds the peak memory of each
+# kind by rows. How many rows fit with the plain loss, and how many with the cached one? Within 15% is enough.
 #
 # <details><summary>Hint</summary>
 #
-# Memory grows in a line. Print `lines["plain"]`: what does one row more cost, and from which point do you go on?
+# Memory grows linearly. Print `lines["plain"]`: what does one more row cost, and from which point do you
+# start?
 #
 # </details>
 
@@ -472,7 +479,7 @@ fits = {kind: largest + (limit - lines[kind][largest]) / slope for kind, slope i
 tests = [
     (lambda a: a[0] > largest, "the largest plain batch needs half of the limit, so more rows fit"),
     (lambda a: not close(a[0] * slopes["plain"] / limit, 1, 1e-3), "a process at rest takes memory too"),
-    (lambda a: close(a[0] / fits["plain"], 1, 0.15), "plain: go on along the line from a measured point"),
+    (lambda a: close(a[0] / fits["plain"], 1, 0.15), "plain: extend the line from a measured point"),
     (lambda a: close(a[1] / fits["cached"], 1, 0.15), "cached: the same, with the slope of the cached line"),
 ]
 check("rows that fit", [plain_rows, cached_rows], tests)
@@ -480,8 +487,8 @@ check("rows that fit", [plain_rows, cached_rows], tests)
 # %% [markdown]
 # ## 5. What it costs
 #
-# Pass 1 embeds every page once more. A backward pass costs about two forward passes, so plain training is three parts
-# of work and cached training four. Predict: does the clock agree?
+# Pass 1 embeds everything one more time. A backward pass costs about as much as two forward passes, so a
+# plain step costs three units and a cached step four. Predict: will the measured ratio be 4/3?
 
 # %%
 times = measured.pivot(index="size", columns="kind", values="seconds")[["plain", "cached"]]
@@ -491,15 +498,15 @@ print("milliseconds a row\n" + times.assign(ratio=ratio).round(2).to_string())
 print(f"You saw caching take {ratio.min():.2f} to {ratio.max():.2f} times as long; 4/3 is {4 / 3:.2f}.")
 
 # %% [markdown]
-# Read the column `plain` before the ratio. If a row of the largest batch took longer than a row of a smaller one, the
-# plain step itself slowed down, and a low ratio in that line is no merit of caching. Each figure is one timed step.
+# Read the column `plain` before the ratio. If a row took longer in one line than in the others, the plain
+# step itself was slow there, and a low ratio there is no merit of caching. Each figure is one timed step.
 #
 # ### Rows or tokens
 #
-# `mini_batch_size=8` takes eight rows of any length: eight short queries or eight pages. If a collection mixes small
-# and large pages, the eight largest decide the memory. `mini_batch_num_tokens` fills each piece up to a budget of
-# **tokens** instead, image tokens included. Here every second positive has a quarter of its width and height. Predict:
-# which of the two is faster?
+# `mini_batch_size=8` takes eight rows of any length: eight short queries or eight pages. If a collection
+# mixes small and large pages, the piece with the largest pages decides the memory. `mini_batch_num_tokens`
+# instead fills each piece up to a budget of **tokens**, image tokens included. Here every second positive is
+# shrunk to a quarter of its width and height. Predict: which of the two is faster?
 
 # %%
 mixed = rows.select(range(per_batch))
@@ -532,25 +539,26 @@ print(f"You saw {by_tokens['seconds'] / by_rows['seconds']:.2f} times the second
 print(f"and the same loss, {by_tokens['loss']:.2f}; with all pages whole it was {grown[per_batch]:.2f}.")
 
 # %% [markdown]
-# The budget made fewer pieces: short queries and small pages share one. It embeds the same tokens, so do not expect
-# it to save time where one piece keeps the processor busy. Its use is a bound on memory, whatever the lengths are.
+# The budget made fewer pieces: more short queries, or more small pages, fit into one. The tokens are the
+# same, so do not expect to save time if one piece keeps the processor busy. The budget's use is to bound
+# memory, whatever the lengths are.
 #
-# Why is the loss higher than in section 1, with the same rows? Half of the positives are now too small to read, so the
+# Why is the loss higher than in section 1, with the same rows? Half of the positives are now tiny, and the
 # model errs on their queries. Here it only matters that both lines agree.
 
 # %% [markdown]
 # ## Three questions
 # Answer from memory, then unfold.
 #
-# **1.** You train with the cached loss, `per_device_train_batch_size=64` and `mini_batch_size=4`. Each row has one hard
-# negative. Among how many pages does a query pick its own?
+# **1.** You train with the cached loss, `per_device_train_batch_size=64` and `mini_batch_size=4`. Each row
+# has one hard negative. Among how many pages does a query pick its own?
 #
 # - a) 8 · b) 64 · c) 128
 #
 # <details><summary>Answer</summary>
 #
-# **c.** The softmax has the positives and hard negatives of all 64 rows. Not a: that is one piece, and pieces do not
-# change the loss. Not b: it leaves out the hard negatives.
+# **c.** The softmax has the positives and hard negatives of all 64 rows. Not a: that is one piece, and pieces
+# do not change the loss. Not b: that leaves out the hard negatives.
 #
 # </details>
 #
@@ -560,27 +568,27 @@ print(f"and the same loss, {by_tokens['loss']:.2f}; with all pages whole it was 
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Pass 3 holds the activations of one piece. Not b and not c: both take pages out of the softmax, so the
-# gradients change, while a piece needs as much memory as before.
+# **a.** Pass 3 holds the activations of one piece. Not b and not c: both take pages out of the softmax, so
+# the gradients change, while a piece needs as much memory as before.
 #
 # </details>
 #
-# **3.** Gradient accumulation over 4 batches of 8 rows, or a cached batch of 32: what is the difference?
+# **3.** How does gradient accumulation over 4 batches of 8 rows differ from one cached batch of 32?
 #
-# - a) none, both see 32 rows an update · b) the cached batch lets all 32 rows compete · c) accumulation needs more
-#   memory
+# - a) not at all, both see 32 rows an update · b) the cached batch lets all 32 rows compete · c) accumulation
+#   needs more memory
 #
 # <details><summary>Answer</summary>
 #
-# **b.** One loss over 32 rows has all their pages in each softmax. Not a: the rows are the same, the negatives are not.
-# Not c: accumulation holds the activations of 8 rows at a time.
+# **b.** One loss over 32 rows has all their pages in each softmax. Not a: the rows are the same, the
+# negatives are not. Not c: accumulation holds the activations of 8 rows at a time.
 #
 # </details>
 
 # %% [markdown]
 # ## You have
 # - seen that the pages of the other rows are the negatives, and that more of them raise the loss
-# - measured peak memory in a fresh process for each point: plain grows with the batch, cached hardly
+# - measured peak memory in fresh processes: the plain step's grows with the batch, the cached step's hardly
 # - written gradient caching in three passes, and found its loss and gradients equal to the plain loss's
 # - compared pieces by rows and by tokens, and read what the extra pass costs in time
 #

@@ -179,9 +179,9 @@ run.figure("gain_by_slice", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that lies
-# above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different question:
-# mostly their intervals overlap, and then these queries cannot tell.
+# **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that
+# lies above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different
+# question: mostly their intervals overlap, and then these queries cannot tell.
 #
 # **Watch out** the more slices you look at, the surer one of them stands out by luck: of twenty 95% intervals, about
 # one misses. A slice picked *because* it looks good needs new queries to be believed.
@@ -279,11 +279,11 @@ run.figure("by_budget", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: on the left is what the pixels buy, on the right what they cost. Below the budget of the training (the
-# dotted line) the score falls: the letters get small, and at half the budget the small print is gone. Above it there is
-# little left to read, so more pixels buy little; the lines above the plot say whether a difference is more than luck.
-# Choose the smallest budget after which the curve is flat. Time grows with the tokens, but not from zero, since decoding
-# a page costs the same at every budget.
+# **Read it**: on the left is what the pixels buy, on the right what they cost. The score does not rise with the pixels:
+# it is highest at the budget of the training (the dotted line) and falls on both sides. Look at the pictures above. With
+# three quarters of the pixels you can still read the title, but its letters have another size than the model learned,
+# and this stand-in has seen one size only. A model trained on many sizes falls more gently. So choose the budget before
+# the training. Time grows with the tokens, but not from zero, since decoding a page costs the same at every budget.
 #
 # ## 5. Size against NDCG
 #
@@ -461,14 +461,12 @@ check("the smallest p", smallest_p, tests)
 
 # %%
 by_seed = {}
-trials = finetuned.trials()
-for seed in range(3):
-    found = trials[f"seed-{seed}"]
+for seed, found in ((each["seed"], each["metrics"]) for each in finetuned.seeds()):
     ends = {
         when: [found[f"ndcg@10/{when}{end}"] for end in ("", "/low", "/high")]
         for when in ("before", "after", "gain")
     }
-    three = {when: evaluation.Interval(*values, len(query_ids)) for when, values in ends.items()}
+    three = {when: evaluation.Interval(*values, int(found["queries"])) for when, values in ends.items()}
     by_seed[f"seed {seed}"] = three["before"], three["after"]
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 

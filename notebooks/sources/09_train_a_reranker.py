@@ -447,10 +447,10 @@ for name, (corpus, candidates, near) in stages.items():
     final[name] = mixed(candidates, near, logits[name], weights.get(name, weights[""]))
     reranked[name] = ndcg(final[name], corpus.relevant)
     gains[name] = evaluation.paired_bootstrap(retrieved[name], reranked[name])
-    run.record(f"ndcg@10/reranked{name}", evaluation.bootstrap(reranked[name]))
+    both = [evaluation.bootstrap(scored[name]) for scored in (retrieved, reranked)]
+    run.record(f"ndcg@10/reranked{name}", both[1])
     run.record(f"ndcg@10/gain{name}", gains[name])
-    means = (retrieved[name].mean(), reranked[name].mean(), ceilings[name])
-    row = dict(zip(("retrieved", "reranked", "ceiling"), [f"{mean:.3f}" for mean in means], strict=True))
+    row = {"retrieved": str(both[0]), "reranked": str(both[1]), "ceiling": f"{ceilings[name]:.3f}"}
     rows[labels[name]] = row | {"gain": str(gains[name])}
     verdict = "a gain" if gains[name].low > 0 else "a loss" if gains[name].high < 0 else "no clear difference"
     won, lost = ((s * (reranked[name] - retrieved[name]) > 0).sum() for s in (1, -1))
@@ -468,7 +468,8 @@ figure
 # %% [markdown]
 # Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is first
 # already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the reranker must
-# know something about these queries that the retriever does not. Where a row has much room and no gain, it does not.
+# know something about these queries that the retriever does not. If a row has much room and its interval contains zero,
+# these queries do not show that it does.
 
 # %% [markdown]
 # ### Exercise 3: where does it pay?
