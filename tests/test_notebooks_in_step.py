@@ -44,7 +44,7 @@ def test_every_notebook_is_in_step_with_its_source():
 def test_building_twice_gives_the_same_bytes(toy):
     assert render_all(toy) == render_all(toy)
     cells = json.loads(render_all(toy)[toy / "03_toy.ipynb"])["cells"]
-    assert [cell["id"] for cell in cells] == ["cell-00", "cell-01", "cell-02"]
+    assert [cell["id"] for cell in cells] == ["cell-00", "cell-01", "platform", "cell-02"]
 
 
 def test_stubs_take_the_place_of_solutions_and_nothing_else_moves(toy):

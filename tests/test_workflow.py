@@ -29,6 +29,9 @@ def test_every_push_is_tested_on_three_systems_and_on_every_python_that_the_proj
     matrix = JOBS["checks/fast"]["strategy"]["matrix"]
     assert {name.split("-")[0] for name in matrix["system"]} == {"ubuntu", "macos", "windows"}
     assert matrix["python"] == ["3.11", "3.12", "3.13"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| tested on every push | Python {' | '.join(matrix['python'])} |" in readme
+    assert all(f"\n| {name} | fast tests" in readme for name in ("Linux", "macOS", "Windows"))
 
 
 @pytest.mark.parametrize("job", [job for job in JOBS if job.startswith("nightly")])

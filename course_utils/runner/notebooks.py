@@ -17,6 +17,7 @@ from course_utils.errors import CourseError
 from course_utils.files import atomic_write
 from course_utils.paths import NOTEBOOKS
 from course_utils.runner.lessons import format_minutes, read_header
+from course_utils.runner.platforms import launch_line, platform_cell
 
 STUB = "...  # your code"
 SOLUTION = re.compile(
@@ -90,8 +91,8 @@ def render_all(folder: Path = NOTEBOOKS) -> dict[Path, str]:
     for source in find_sources(folder):
         name = f"{source.stem}.ipynb"
         learner, solution = build(source)
-        texts[Path(folder) / name] = _text(learner)
-        texts[Path(folder) / "solutions" / name] = _text(solution)
+        texts[Path(folder) / name] = _text(_startable(learner))
+        texts[Path(folder) / "solutions" / name] = _text(_startable(solution))
         rows.append(_row(name, learner.cells[0].source))
     if not texts:
         raise CourseError(f"There are no lessons in {Path(folder) / 'sources'}: name one there like 07_finetune.py.")
@@ -102,13 +103,22 @@ def render_all(folder: Path = NOTEBOOKS) -> dict[Path, str]:
     return texts
 
 
+def _startable(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with the cell that hosted platforms need, after the parameters, which it may change."""
+    tagged = [k for k, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+    for k in tagged[:1]:
+        notebook.cells.insert(k + 1, platform_cell())
+    return notebook
+
+
 def _row(name: str, first_cell: str) -> str:
     """A lesson's row in the README's table."""
     header = read_header(first_cell)
     number, _, title = header.title.partition(" · ")
     times = [format_minutes(header.minutes.get(profile)) for profile in ("tiny", "t4", "full")]
     memory = f"{header.memory['tiny']:g} GB" if "tiny" in header.memory else "–"
-    return f"| {' | '.join([number, f'[{title}](notebooks/{name})', header.goal, times[0], memory, *times[1:]])} |"
+    lesson = " · ".join(filter(None, [f"[{title}](notebooks/{name})", launch_line(name)]))
+    return f"| {' | '.join([number, lesson, header.goal, times[0], memory, *times[1:]])} |"
 
 
 def write_all(folder: Path = NOTEBOOKS) -> list[Path]:
