@@ -1,6 +1,7 @@
 """`course check` tells what is wrong with a machine and which command fixes it; it neither raises nor hangs."""
 
 import io
+import json
 import shutil
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError, version
@@ -144,3 +145,13 @@ def test_what_is_to_fetch_is_named_and_what_is_in_the_cache_is_not(tmp_path, mon
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     text = finding("download", "full").text
     assert FULL.embedder not in text and FULL.dataset in text
+
+
+def test_the_check_is_one_line_of_json_to_collect_from_many_machines(monkeypatch):
+    monkeypatch.setattr(
+        setup_check, "check_setup", lambda profile: Setup([Finding(FAIL, "disk", "full", "clean")], ["t4"])
+    )
+    ran = CliRunner().invoke(main, ["check", "--json"])
+    found = json.loads(ran.output)
+    assert ran.exit_code == 1 and ran.output.count("\n") == 1 and found["host"]
+    assert found["ready"] is False and found["faults"][0]["fix"] == "clean" and found["fits"] == ["t4"]

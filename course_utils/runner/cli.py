@@ -1,6 +1,7 @@
 """The `course` command."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -75,13 +76,14 @@ def run(
 @click.option(
     "--profile", type=ANY_PROFILE, default="tiny", show_default=True, help="The profile to check this machine for."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, to collect from many machines.")
 @click.pass_context
-def check(ctx: click.Context, profile: str) -> None:
+def check(ctx: click.Context, profile: str, as_json: bool) -> None:
     """Check this machine, the packages and the checkpoints; a line that says WARN or FAIL says how to fix it."""
     from course_utils.runner import setup_check
 
     setup = setup_check.check_setup(profile)
-    click.echo(setup)
+    click.echo(setup_check.as_json(setup, profile) if as_json else setup)
     ctx.exit(1 if setup.count(setup_check.FAIL) else 0)
 
 
@@ -174,6 +176,19 @@ def build_pages() -> None:
     from course_utils.dataset import prepare_dataset
 
     click.echo(prepare_dataset(PROFILES["tiny"]))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="wheels")
+@click.option("--platform", type=click.Choice(["linux", "macos", "windows"]), default="linux", show_default=True)
+@click.option("--python", type=click.Choice(["3.11", "3.12", "3.13"]), default="3.11", show_default=True)
+@click.option("--cuda", is_flag=True, help="For Linux with a GPU: 6 GB more.")
+@click.option("--torch-index", default="", help="Take torch without CUDA from this index. [default: PyTorch's own]")
+def wheelhouse(folder: Path, platform: str, python: str, cuda: bool, torch_index: str) -> None:
+    """Download every wheel for one platform into FOLDER, to install the course without a network, checked by hash."""
+    from course_utils.maintain.wheelhouse import CPU_INDEX, make_wheelhouse
+
+    make_wheelhouse(folder, platform, python, cuda, click.echo, torch_index or CPU_INDEX)
 
 
 @main.command("build-standins")

@@ -1,10 +1,11 @@
 """The checks of `course check`: what this machine has, what a profile needs, and the command that fixes it."""
 
 import json
+import platform
 import shutil
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.error import HTTPError
@@ -73,6 +74,13 @@ def check_setup(profile: str = "tiny") -> Setup:
     values = find_profile(profile)
     checks = [_packages, _disk, _memory, _checkpoints, *([_hub, _download] if values.network else []), _profile]
     return Setup([_guarded(check, values) for check in checks], fitting_profiles())
+
+
+def as_json(setup: Setup, profile: str) -> str:
+    """The findings as one line of JSON, with the machine's name, to collect from many machines."""
+    faults = [asdict(finding) for finding in setup.findings if finding.status != OK]
+    values = {"host": platform.node(), "profile": profile, "ready": not setup.count(FAIL), "faults": faults}
+    return json.dumps(values | {"fits": setup.fits, "machine": machine.describe(), "versions": machine.versions()})
 
 
 def fitting_profiles(gpu_gb: float | None = None) -> list[str]:

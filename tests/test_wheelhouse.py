@@ -1,0 +1,67 @@
+"""A folder of wheels holds what the chosen platform needs, with hashes, or there is no file to install from."""
+
+import zipfile
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.files import sha256
+from course_utils.maintain import wheelhouse
+from course_utils.maintain.wheelhouse import make_wheelhouse, pins
+
+
+def names(platform, python="3.11", cuda=False):
+    return {pin.split("==")[0] for pin in pins(platform, python, cuda)}
+
+
+def test_a_platform_gets_its_own_packages_whatever_this_machine_is():
+    assert "colorama" in names("windows") and "colorama" not in names("linux")
+    assert "appnope" in names("macos") and "appnope" not in names("windows")
+    assert "torch" in names("linux") & names("macos") & names("windows")
+
+
+def test_cuda_s_packages_come_only_where_they_are_asked_for():
+    def cuda(found):
+        return {name for name in found if name.startswith(("nvidia", "cuda", "triton"))}
+
+    assert cuda(names("linux")) == set() and len(cuda(names("linux", cuda=True))) > 5
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """Instead of pip: an empty wheel for each pin, torch's with a local version; the options are kept."""
+    options = []
+
+    def download(folder, platform, python, wanted, more):
+        options.append(more)
+        for pin in wanted:
+            name, version = pin.split("==")
+            local = "+cpu" if more and name == "torch" else ""
+            with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}{local}-py3-none-any.whl", "w"):
+                pass
+
+    monkeypatch.setattr(wheelhouse, "_download", download)
+    return options
+
+
+def test_every_pin_stands_in_the_file_with_the_hash_of_its_wheel_and_wheels_of_another_version_do_not(
+    fetched, tmp_path
+):
+    (tmp_path / "click-1.0-py3-none-any.whl").touch()
+    file = make_wheelhouse(tmp_path, "linux", "3.11", cuda=False, say=print, index="an-index")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(pins("linux", "3.11", cuda=False)) and "click==1.0" not in " ".join(lines)
+    torch = next(line for line in lines if line.startswith("torch=="))
+    wheel = next(tmp_path.glob("torch-*.whl"))
+    assert "+cpu --hash=sha256:" in torch and torch.endswith(sha256(wheel))
+    assert fetched == [[], ["--index-url", "an-index"]]
+    assert "--require-hashes" in (tmp_path / "README.txt").read_text(encoding="utf-8")
+
+
+def test_a_wheel_that_is_missing_leaves_no_file_to_install_from(fetched, tmp_path, monkeypatch):
+    make_wheelhouse(tmp_path, "macos", "3.12", cuda=False, say=print)
+    monkeypatch.setattr(wheelhouse, "_download", lambda *words: None)
+    next(tmp_path.glob("click-*.whl")).unlink()
+    with pytest.raises(CourseError, match="click"):
+        make_wheelhouse(tmp_path, "macos", "3.12", cuda=False, say=print)
+    assert not (tmp_path / "requirements.txt").exists()
