@@ -1,4 +1,4 @@
-# make course · make test · make test-fast · make lint · make lab. Everything is installed into .venv, once per content of the lock.
+# make course · make lab · make book · make test · make test-fast · make lint. Everything is installed into .venv, once per content of the lock.
 #   ARGS="07 --resume"                   more words for the command that runs
 #   PYTHON=/path/to/python3.11           the Python that .venv is made with
 #   TORCH_INDEX=address-of-a-pip-index   take torch from there; with the CPU index, no CUDA packages
@@ -13,12 +13,13 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 BIN := .venv/bin
 # The stamp is written last and named after what was installed and where, so half an install is done again.
 READY := .venv/ready-$(shell { pwd; cat requirements.lock pyproject.toml; } | cksum | cut -d ' ' -f 1)
+BOOK := .venv/book-$(shell cksum < docs/requirements.lock | cut -d ' ' -f 1)
 FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 
 # As constraints, the pins of CUDA packages matter only to a torch that asks for them.
 REQUIREMENTS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) -c requirements.lock -e .,-r requirements.lock)
 
-.PHONY: course test test-fast lint lab notebooks bench rehearse full-size lock clean distclean
+.PHONY: course book test test-fast lint lab notebooks bench rehearse full-size lock clean distclean
 .DEFAULT_GOAL := course
 
 course: $(READY)
@@ -40,6 +41,9 @@ lab: $(READY)
 notebooks: $(READY)
 	$(BIN)/course notebooks
 
+book: $(BOOK)
+	$(BIN)/course book $(ARGS)
+
 bench: $(READY)
 	$(BIN)/course bench $(ARGS)
 
@@ -58,12 +62,19 @@ $(READY):
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
 
+# Sphinx and what it brings; a learner needs none of it.
+$(BOOK): $(READY)
+	$(BIN)/python -m pip install -r docs/requirements.lock
+	touch $@
+
 # Pins for every system, with markers; pins that still fit stay. To move them all: make lock ARGS=--upgrade
 lock:
 	$(PYTHON) -m venv build/lock-tools
 	build/lock-tools/bin/python -m pip install --quiet uv
 	build/lock-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
 		-o requirements.lock pyproject.toml $(ARGS) > build/lock-tools/log
+	build/lock-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+		-c requirements.lock -o docs/requirements.lock --group book $(ARGS) > build/lock-tools/log
 
 # The same as `course clean`; where nothing is installed, nothing has run.
 clean:

@@ -12,7 +12,15 @@ from course_utils.runner.cli import main
 def build(tmp_path, monkeypatch):
     """A build folder with a run, a training of stand-ins and a file of the learner's own; a cache; models."""
     build = tmp_path / "build"
-    inside = ["07_toy/model.bin", "07_toy.ipynb", "07_toy.html", "index.html", "standins/weights", "notes.txt"]
+    inside = [
+        "07_toy/model.bin",
+        "07_toy.ipynb",
+        "07_toy.html",
+        "index.html",
+        "book/html/index.html",
+        "standins/weights",
+        "notes.txt",
+    ]
     for path in (*(build / name for name in inside), tmp_path / "cache" / "page.png", tmp_path / "models" / "weights"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 500_000)

@@ -59,6 +59,14 @@ def test_the_lock_has_pins_only_sorted_one_per_package_and_platform():
     assert len(PINS_HERE) == sum(applies(pin) for pin in PINS)
 
 
+def test_the_lock_of_the_book_has_what_its_group_asks_for_and_agrees_with_the_course_s():
+    text = (ROOT / "docs" / "requirements.lock").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if not PIN.fullmatch(line)] == []
+    book = {name_of(pin): pin.specifier for pin in map(Requirement, text.splitlines()) if applies(pin)}
+    assert {"myst-nb", "sphinx", "sphinx-book-theme"} <= book.keys() - PINS_HERE.keys()
+    assert {name for name in book.keys() & PINS_HERE.keys() if book[name] != PINS_HERE[name]} == set()
+
+
 def test_packages_for_one_platform_carry_a_marker():
     for pin in PINS:
         if re.match(r"nvidia-|cuda-|triton$|pywin|appnope$|colorama$", pin.name):

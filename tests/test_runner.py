@@ -113,7 +113,7 @@ def test_a_failing_lesson_keeps_what_ran_and_says_where_and_why(tmp_path, source
     assert source.splitlines()[-1] in record.failure["cell"] and record.failure["advice"]
     assert outputs(build / "07_toy.ipynb") == "kept\n"
     assert "kept" in (build / "07_toy.html").read_text(encoding="utf-8")
-    assert f"<b>{kind}</b>" in (build / "index.html").read_text(encoding="utf-8")
+    assert f"<strong>{kind}</strong>" in (build / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_full_disk_is_one_sentence_and_what_is_there_stays(course, monkeypatch):

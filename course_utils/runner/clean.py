@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|bench|rehearsal|full-size\.json")
+RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|bench|book|rehearsal|full-size\.json")
 KEPT = "standins"  # hours of training
 
 

@@ -155,6 +155,14 @@ def rehearse(lessons: tuple[str, ...], names: tuple[str, ...], rows: int) -> Non
 
 
 @main.command()
+def book() -> None:
+    """Make a website in build/book of the lessons that were run, the report and docs/ (`make book` installs Sphinx)."""
+    from course_utils.maintain.book import make_book
+
+    make_book(paths.BUILD, click.echo)
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail if a notebook differs from its source.")
 def notebooks(check: bool) -> None:
     """Write the notebooks from notebooks/sources."""
@@ -170,14 +178,6 @@ def notebooks(check: bool) -> None:
             click.echo(path)
 
 
-@main.command("build-pages")
-def build_pages() -> None:
-    """Draw the page images and write the data set in data/cache."""
-    from course_utils.dataset import prepare_dataset
-
-    click.echo(prepare_dataset(PROFILES["tiny"]))
-
-
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="wheels")
 @click.option("--platform", type=click.Choice(["linux", "macos", "windows"]), default="linux", show_default=True)
@@ -189,6 +189,14 @@ def wheelhouse(folder: Path, platform: str, python: str, cuda: bool, torch_index
     from course_utils.maintain.wheelhouse import CPU_INDEX, make_wheelhouse
 
     make_wheelhouse(folder, platform, python, cuda, click.echo, torch_index or CPU_INDEX)
+
+
+@main.command("build-pages")
+def build_pages() -> None:
+    """Draw the page images and write the data set in data/cache."""
+    from course_utils.dataset import prepare_dataset
+
+    click.echo(prepare_dataset(PROFILES["tiny"]))
 
 
 @main.command("build-standins")
