@@ -1,11 +1,13 @@
 # make course · make lab · make book · make test · make test-fast · make lint. Everything is installed into .venv, once per content of the lock.
 #   ARGS="07 --resume"                   more words for the command that runs
 #   PYTHON=/path/to/python3.11           the Python that .venv is made with
-#   TORCH_INDEX=address-of-a-pip-index   take torch from there; with the CPU index, no CUDA packages
+#   TORCH_INDEX=address-of-a-pip-index   take torch from there; with nothing behind the sign, from where all else comes
 
 PROFILE ?= tiny
 ARGS ?=
-TORCH_INDEX ?=
+# On Linux without an NVIDIA GPU, torch without its 6 GB of CUDA packages. Elsewhere the default build has none.
+TORCH_INDEX ?= $(shell test "$$(uname -s)" != Linux || command -v nvidia-smi >/dev/null 2>&1 || \
+	echo https://download.pytorch.org/whl/cpu)
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1 \
 	&& { echo $$python; break; }; done)
@@ -15,9 +17,6 @@ BIN := .venv/bin
 READY := .venv/ready-$(shell { pwd; cat requirements.lock pyproject.toml; } | cksum | cut -d ' ' -f 1)
 BOOK := .venv/book-$(shell cksum < docs/requirements.lock | cut -d ' ' -f 1)
 FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
-
-# As constraints, the pins of CUDA packages matter only to a torch that asks for them.
-REQUIREMENTS := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) -c requirements.lock -e .,-r requirements.lock)
 
 .PHONY: course book test test-fast lint lab notebooks bench rehearse full-size lock clean distclean
 .DEFAULT_GOAL := course
@@ -58,7 +57,10 @@ $(READY):
 	"Install it (Debian and Ubuntu: apt-get install python3.11 python3.11-venv), or say where it is:" \
 	"make PYTHON=/path/to/python3.11"; exit 1; } >&2
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install $(REQUIREMENTS)
+	@test -z "$(TORCH_INDEX)" || { echo "Fetching torch from $(TORCH_INDEX) (to choose: make TORCH_INDEX=...)." && \
+	$(BIN)/python -m pip install --quiet --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) \
+	-c requirements.lock torch torchvision; } || echo "It could not be had there: the default build comes instead."
+	$(BIN)/python -m pip install -c requirements.lock -e .
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -23,6 +23,7 @@ from course_utils.runner.report import book_report
 
 DOCS = ROOT / "docs"
 FIGURE = re.compile(r'run\.figure\(\s*"(\w+)"')
+SECTIONS = "<!-- sections -->"  # the place for them in docs/teaching.md
 SOLVED = re.compile(r"^ *# <solution>.*\n((?:.*\n)*?) *# </solution>", re.MULTILINE)
 NOT_RUN = "```{note}\nThis lesson was not run for this book, so its cells have no outputs.\n```"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -46,10 +47,13 @@ def make_book(build: Path, say: Callable[[str], None], docs: Path = DOCS) -> Pat
     solved = find_lessons(SOLUTIONS)
     for name, text in (
         ("report.txt", book_report(build, lessons)),
-        ("catch_up.txt", "\n".join(map(_sections, lessons))),
         ("answers.md", "\n\n".join(["# Answers to the exercises", *map(_answers, solved)])),
     ):
         (source / name).write_text(text, encoding="utf-8")
+    teaching = source / "teaching.md"
+    if teaching.exists():
+        sections = "\n".join(map(_sections, lessons))
+        teaching.write_text(teaching.read_text(encoding="utf-8").replace(SECTIONS, sections), encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--quiet", "-d", folder / "doctrees"]
     done = subprocess.run([*command, source, folder / "html"], capture_output=True, encoding="utf-8", errors="replace")
     if "No module named sphinx" in done.stderr:
