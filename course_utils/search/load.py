@@ -20,8 +20,12 @@ from course_utils.search.engine import Embed, Engine
 WEIGHT = 0.1  # of the shipped reranker's logit beside 20 times the cosine, as lesson 10 fits it on dev queries
 
 
-def load_engine(profile: Profile, folder: Path | None = None, weight: float = WEIGHT) -> Engine:
+def load_engine(
+    profile: Profile, folder: Path | None = None, weight: float = WEIGHT, text_vectors: np.ndarray | None = None
+) -> Engine:
     """Everything that `course serve` searches with; the index goes to `folder`, else to build/search/<profile>.
+
+    text_vectors: unit vectors of the texts of all pages that have one, in the corpus's order, if they are there already.
 
     The models "before" (the base) and "after" (of lesson 07) share the pages. Without lesson 07's model, "after" knows
     the queries of the data set, whose vectors come with the course. Fusion needs pages that are drawn here, since only
@@ -42,7 +46,7 @@ def load_engine(profile: Profile, folder: Path | None = None, weight: float = WE
     if profile.drawn:
         table = page_table(profile).loc[list(corpus.corpus)]
         titles = {page: f"{line.country}: {line.topic}" for page, line in table.iterrows()}
-        texts = _texts(profile, table["text"][~table["scan"]])
+        texts = _texts(profile, table["text"][~table["scan"]], text_vectors)
     return Engine(
         folder=Path(folder or paths.BUILD / "search" / profile.name),
         corpus=corpus,
@@ -74,10 +78,11 @@ def _embedder(profile: Profile, name: str) -> Embed:
     return embed
 
 
-def _texts(profile: Profile, texts) -> tuple[list[str], np.ndarray, Embed]:
+def _texts(profile: Profile, texts, vectors: np.ndarray | None) -> tuple[list[str], np.ndarray, Embed]:
     """Ids and vectors of the texts (a series by page id), and what embeds a query for them: the small text model."""
     model = SentenceTransformer(checkpoint(profile.text_tower), device=device())
-    vectors = model.encode(texts.tolist(), normalize_embeddings=True, batch_size=64)
+    if vectors is None:
+        vectors = model.encode(texts.tolist(), normalize_embeddings=True, batch_size=64)
     return list(texts.index), vectors, model.encode
 
 
