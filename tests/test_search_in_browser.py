@@ -18,13 +18,13 @@ KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowUp": 38}
 class Tab:
     """One tab of a headless Chromium, told what to do over a pair of pipes (the DevTools protocol, no port)."""
 
-    def __init__(self, browser, profile):
+    def __init__(self, chromium, profile):
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
         options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run"
         command = f'exec "$0" {options} --user-data-dir="$1" about:blank 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["bash", "-c", command, browser, str(profile)],
+            ["bash", "-c", command, chromium, str(profile)],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -23,14 +23,9 @@ ROWS = 0
 from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
-import gc
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
-
+import httpx
 import lancedb
 import numpy as np
 import pandas as pd
@@ -54,8 +49,7 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## 1. Vectors become codes
 #
-# A search engine keeps one vector a page and compares all of them with each query. A float32 number takes four bytes.
-# Does it need four?
+# A search engine keeps one vector a page. A float32 number takes four bytes. Does it need four?
 #
 # - **int8**: cut each component's range into 256 steps, and keep the number of the step: one byte.
 # - **bits**: keep only the sign: eight components in one byte.
@@ -64,8 +58,7 @@ from course_utils.recording import Run
 # ![A float32 vector of 192 components takes 768 bytes; as int8 codes 192 bytes, as bits 24 bytes. The query stays in
 # float32 and rescores the pages whose bits are nearest.](images/10_codes.svg)
 #
-# The vectors are those of lesson 07 after finetuning: your own if you have run it here, else those that come with the
-# course (labelled precomputed).
+# The vectors are those of lesson 07 after finetuning: your own, or else those of the course (labelled precomputed).
 
 # %%
 P = load_profile(PROFILE)
@@ -88,9 +81,9 @@ print(f"vectors: {found.label or 'your own'}; queries {queries.shape}, pages {pa
 
 
 # %% [markdown]
-# The score is NDCG@10: with one right page, 1/log₂(rank + 1), and 0 beyond rank 10. If several pages have the **same
-# similarity**, the rank depends on how a program happens to sort them. So `ndcg` gives three numbers a query: the right
-# page last among its equals, first among them, and the mean over all orders.
+# The score is NDCG@10: with one right page, 1/log₂(rank + 1), and 0 beyond rank 10. If pages have **equal similarity**,
+# the rank depends on how a program sorts them. So `ndcg` gives three numbers a query: of the worst order of equals, of
+# the mean over all orders, and of the best.
 
 
 # %%
@@ -101,7 +94,7 @@ def unit(vectors, dimension=None):
 
 
 def ndcg(similarity, answer):
-    """NDCG@10 of each row of `similarity` (q, n): of the worst, the mean and the best order of equals, (3, q)."""
+    """NDCG@10 of each query of `similarity` (q, n), for the worst, mean and best order of equals: (3, q)."""
     own = similarity[np.arange(len(answer)), answer][:, None]
     better, equal = (
         (similarity > own).sum(axis=1),
@@ -147,12 +140,10 @@ except ValueError as error:
     print("the library:", str(error).splitlines()[0])
 
 # %% [markdown]
-# You saw one code for every component: **a query cannot be calibrated alone**. Its range has no width, so nothing of it
-# is left. Give the range of the pages (`ranges=`), or keep the query in float32, as we do: only the pages need to be
-# small.
+# You saw one code for every component: **a query cannot be calibrated alone**, since its range has no width. Keep the
+# query in float32, as we do (only pages need to be small), or give it the pages' range (`ranges=`).
 #
-# **Bits by hand.** `packbits` puts eight signs in a byte. The **Hamming distance** counts the bits that differ. It
-# needs one exclusive or and one count for each byte, no multiplication.
+# **Bits by hand.** `packbits` puts eight signs in a byte. The **Hamming distance** counts the bits that differ.
 
 # %%
 bits = np.packbits(pages > 0, axis=1)
@@ -165,7 +156,7 @@ print(f"a page takes {bits[0].nbytes} bytes, 1/{pages[0].nbytes // bits[0].nbyte
 #
 # <details><summary>Hint</summary>
 #
-# `^` leaves a 1 where two bits differ; `np.bitwise_count` counts the ones of each byte. Then add up a page's bytes.
+# `^` leaves a 1 where two bits differ; `np.bitwise_count` counts the ones of a byte. Add up a page's bytes.
 #
 # </details>
 
@@ -189,12 +180,11 @@ check("compare bits", hamming, tests)
 
 # %% [markdown]
 # ### One table
-# Bits alone are coarse. **Rescoring** helps: take the 40 pages with the nearest bits, and order these by the float32
-# query times the page's signs ([Yamada et al. 2021](https://arxiv.org/abs/2106.00882)). The pages need nothing but
-# their bits for that.
+# Bits are coarse. **Rescoring** helps: take the 40 pages with the nearest bits, and order them by the float32 query
+# times the page's signs ([Yamada et al. 2021](https://arxiv.org/abs/2106.00882)). The pages need only their bits.
 #
-# The next cells try every precision at every length, with a paired interval against full precision. Predict: which
-# costs more, dropping half of the components or dropping three quarters of each component's bytes?
+# The table has the gain over full precision, paired. Predict: which costs more, a third of the components or three
+# quarters of each component's bytes?
 
 
 # %%
@@ -275,12 +265,12 @@ for row in small.itertuples():
     print(f"({row.precision}, {row.dimensions} components).")
 
 # %% [markdown]
-# Look for your prediction in the lines above. On the plot, a curve further to the **left** at the same height costs less
-# for the same score. We choose nothing here from test queries: to choose, draw the same curve from dev queries.
+# The first two lines answer your prediction. On the plot, further to the **left** at the same height is cheaper. To
+# choose for your own index, draw it from dev queries.
 #
-# ### Ties
-# Bits have few different distances, so many pages tie. The next cell gives the score of the luckiest and the unluckiest
-# order of equals.
+# ### Ties and time
+# Bits have few different distances, so pages tie. How far does their order move the score? And what does one query cost
+# in NumPy, which has fast products for floats only?
 
 # %%
 ties = {}
@@ -297,13 +287,6 @@ print(
 )
 print(f"{P.dimensions[-1]} bits: by {ties[P.dimensions[-1]]['best'] - ties[P.dimensions[-1]]['worst']:.3f}.")
 pd.DataFrame(ties).T.rename(columns={"rescored": "best - worst, rescored"}).round(3)
-
-# %% [markdown]
-# **Watch out**: two programs with the same bits can report scores that far apart. Say how you order equals. Rescoring
-# has a float for each page, so ties become rare.
-#
-# ### Milliseconds
-# What does a comparison cost? One query against the pages, in NumPy, which has fast products for floats only.
 
 # %%
 q = queries[0]
@@ -324,13 +307,13 @@ for name, way in ways.items():
     print(f"{name:>16}: {milliseconds:.3f} ms for {len(pages):,} pages")
 
 # %% [markdown]
-# Fewer bytes do not mean less time by themselves. An index in compiled code (below) also compares int8 and bits fast.
+# **Watch out**: two programs with the same bits can report scores as far apart as `worst` and `best`. Say how you order
+# equals. And fewer bytes alone do not mean less time: that needs compiled code, which an index has.
 #
 # ## 2. An index on disk
 #
 # [LanceDB](https://docs.lancedb.com) is a library, not a server: a table is a folder. With `lancedb.connect("s3://…")`
-# the same lines open one on object storage. `dot` is right for vectors of length one; LanceDB reports one minus the
-# product as distance.
+# the same lines open one on object storage. Its `dot` distance is one minus the product.
 
 
 # %%
@@ -358,15 +341,13 @@ print("LanceDB:", first["page"].to_pylist(), [f"{1 - x:.4f}" for x in first["_di
 print("NumPy:  ", by_hand, [f"{pages[page_ids.index(p)] @ queries[0]:.4f}" for p in by_hand])
 
 # %% [markdown]
-# That search was **exact**: it read every vector. An **approximate** index reads fewer. `IVF_RQ` groups the vectors
-# around centres (IVF, inverted file), and keeps short codes of each vector
-# ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks at the `nprobes` nearest groups, and
-# `refine_factor` reads the true vectors of the best codes.
+# That search was **exact**: it read every vector. An **approximate** index reads fewer. `IVF_RQ` groups vectors around
+# centres, and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks at the
+# `nprobes` nearest groups; `refine_factor` reads the true vectors of the best codes.
 #
-# When do you need one? We have few pages, so we **make** more: copies of our page vectors, each component moved at
-# random. These are no real pages: they show time and recall, not quality. Vectors are cut to 64 components, so that a
-# million take a quarter of a gigabyte. Recall@10 is the share of the exact ten that the index finds. Predict: at which
-# size does the index become faster than NumPy's exact search?
+# When do you need one? We have few pages, so we **make** vectors: ours, each component moved at random. They are no real
+# pages, and show time and recall only. Cut to 64 components, a million take 256 MB. Recall@10 is the share of the exact
+# ten that the index finds. Predict: from which size on is the index faster than exact search in NumPy?
 
 # %%
 SIZES = (len(pages), 20_000) if ROWS else (len(pages), 100_000, 1_000_000)
@@ -375,7 +356,7 @@ base, asked = unit(pages, 64), unit(queries[:100], 64)
 
 
 def grow(base, size):
-    """`base` (n, d), and random neighbours of its rows, `size` rows in all: components moved by 0.7 of their spread."""
+    """`base` (n, d), then its rows again with components moved by 0.7 of their spread: `size` rows in all."""
     rows = base[np.arange(size) % len(base)]
     noise = rng.standard_normal((size - len(base), base.shape[1]), dtype=np.float32)
     noise *= np.float32(0.7) * base.std(axis=0)
@@ -441,16 +422,15 @@ run.figure("growth", figure, "Milliseconds a query by number of vectors: NumPy, 
 figure
 
 # %% [markdown]
-# **Brute force is the right answer** as long as its milliseconds are small beside those of the model that embeds the
-# query (you will see them in section 4): it finds everything, needs no building and no tuning, and a new page is one
-# more row. LanceDB's own documentation advises no index below about 100,000 rows (published). NumPy holds all vectors in
-# memory; LanceDB reads them from disk, which is what its exact search pays for.
+# The printed lines answer your prediction. **Brute force is the right answer** as long as it takes little time beside
+# the model that embeds the query (section 5): it finds everything, and a new page is one more row. LanceDB's
+# [documentation](https://docs.lancedb.com/indexing/vector-index) calls an index unnecessary up to about 100,000 rows
+# (published). NumPy holds all vectors in memory; LanceDB reads them from disk.
 
 # %% [markdown]
 # ### Exercise 2: a hundred million pages
-# How many gigabytes (10⁹ bytes) do 100 million pages take with all `FULL` components, in float32 and in bits? And if
-# NumPy's time grows in step with the rows, how many **seconds** does one exact query need, from the last row of the
-# table?
+# How many gigabytes (10⁹ bytes) do 100 million pages take with all `FULL` components, in float32 and in bits? And how
+# many **seconds** does one exact query need, if NumPy's time grows in step with the rows, from the table's last row?
 #
 # <details><summary>Hint</summary>
 #
@@ -479,9 +459,9 @@ check("a hundred million pages", [gb_float32, gb_bits, seconds], tests)
 # %% [markdown]
 # ## 3. Fuse with text
 #
-# Some pages have a text layer (lesson 04). Two systems read it: BM25, which counts shared words (LanceDB has it as
-# full-text index `FTS`), and all-MiniLM-L6-v2, a small text model. Their scores have other units than our cosines.
-# **Reciprocal rank fusion** ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) uses ranks only: a page at
+# Some pages have a text layer (lesson 04). Two systems read it: BM25, which counts shared words (LanceDB's full-text
+# index `FTS`), and all-MiniLM-L6-v2, a small text model. **Reciprocal rank fusion**
+# ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) joins two rankings without their scores: a page at
 # rank *r* of a list gets 1/(60 + *r*), and its sum over the lists is its new score.
 
 
@@ -504,8 +484,8 @@ if P.drawn:
     texts = write("texts", page=list(readable.index), text=readable.tolist())
     texts.create_index("text", config=FTS())
     sets["test"] = test, found.queries_after
-    for kind in ("unseen", "natural"):
-        sets[kind] = test.ask(load_dataset(dataset, kind, split="train")), getattr(found, f"{kind}_after")
+    for kind, name in (("wording", "unseen"), ("natural", "natural")):
+        sets[kind] = test.ask(load_dataset(dataset, name, split="train")), getattr(found, f"{name}_after")
 
 # %% [markdown]
 # Slices of the queries: the right page has text; it is a scan, which no text system can find; the query is in words
@@ -516,68 +496,52 @@ if P.drawn:
 ranked, parts = {}, {}
 for kind, (corpus, vectors) in sets.items():
     words = list(corpus.queries.values())[: ROWS or None]
+    by_page = evaluation.rankings(vectors[: len(words)], pages, page_ids, k=100)
+    by_minilm = evaluation.rankings(minilm.encode(words), text_vectors, list(readable.index), k=100)
+    by_bm25 = []
+    for text in words:
+        hits = texts.search(text, query_type="fts").select(["page", "_score"]).limit(100).to_arrow()
+        by_bm25.append(hits["page"].to_pylist())
     right = [min(corpus.relevant[query]) for query in list(corpus.queries)[: len(words)]]
-    ranked[kind] = {"page": evaluation.rankings(vectors[: len(words)], pages, page_ids, k=100)}
-    ranked[kind]["minilm"] = evaluation.rankings(
-        minilm.encode(words), text_vectors, list(readable.index), k=100
-    )
-    ranked[kind]["bm25"] = [
-        texts.search(text, query_type="fts")
-        .select(["page", "_score"])
-        .limit(100)
-        .to_arrow()["page"]
-        .to_pylist()
-        for text in words
-    ]
+    ranked[kind] = right, by_page, {"minilm": by_minilm, "bm25": by_bm25}
     scan = np.array([page in no_text for page in right])
-    whole = np.full(len(right), True)
-    masks = (
-        {"text": ~scan, "scan": scan}
-        if kind == "test"
-        else {f"{kind}-wording".replace("al-wording", "al"): whole}
-    )
-    parts[kind] = right, {name: mask for name, mask in masks.items() if mask.any()}
+    masks = {"text": ~scan, "scan": scan} if kind == "test" else {f"unseen-{kind}": scan | True}
+    parts[kind] = {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def by_slice(name, fusing):
-    """Lines of a table: for each slice the page model alone, fused, and the paired gain; figures are recorded."""
+# %%
+def by_slice(name, fusing, other="minilm"):
+    """For each slice: the page model's score, that of the fusion, and the paired gain; all are recorded."""
     lines = {}
-    for kind, lists in ranked.items():
-        right, masks = parts[kind]
+    for kind, (right, by_page, by_text) in ranked.items():
+        both = [fusing(*pair) for pair in zip(by_page, by_text[other], strict=True)]
         alone, both = (
             np.array([evaluation.ndcg_at_k(row, {page}) for row, page in zip(rows, right, strict=True)])
-            for rows in (lists["page"], fusing(lists))
+            for rows in (by_page, both)
         )
-        for part, mask in masks.items():
+        for part, mask in parts[kind].items():
             gain = evaluation.paired_bootstrap(alone[mask], both[mask])
             score = evaluation.bootstrap(both[mask])
             run.record(f"ndcg@10/{name}/{part}", score)
             run.record(f"ndcg@10/gain/{name}/{part}", gain)
-            lines[part] = {"page model": evaluation.bootstrap(alone[mask]), "fused": score, "gain": gain}
+            lines[part] = evaluation.bootstrap(alone[mask]), score
             said = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "no difference is shown"
-            print(f"{name:>12}, {part:<15} {alone[mask].mean():.3f} to {score.mean:.3f}; {said}: {gain}")
+            print(f"{name:>11}, {part:<14} {alone[mask].mean():.3f} to {score.mean:.3f}; {said}: {gain}")
     return lines
 
 
-plain = by_slice(
-    "fused-plain", lambda lists: [fuse(*pair) for pair in zip(lists["page"], lists["minilm"], strict=True)]
-)
-bm25 = by_slice(
-    "fused-bm25", lambda lists: [fuse(*pair) for pair in zip(lists["page"], lists["bm25"], strict=True)]
-)
-
-# %% [markdown]
-# Look at `scan`. A scan is in the page model's list only, so it gets one sum, and every page that is in both lists gets
-# two. The fusion takes a missing text for a bad one.
+plain = by_slice("fused-plain", fuse)
+bm25 = by_slice("fused-bm25", fuse, "bm25")
 
 # %% [markdown]
 # ### Exercise 3: save the scans
-# Write a fusion that does not punish a page for having no text: if a page is in the set `silent`, let its rank in the
-# first list count for both lists.
+# Look at `scan`. A scan is in the page model's list only, so it gets one sum, and pages that are in both lists get two.
+# Write a fusion that does not punish a page for having no text: if a page is in the set `silent`, its rank in the first
+# list counts for both lists.
 #
 # <details><summary>Hint</summary>
 #
-# Start from `fuse`. What does a page of the first list get if it has the same rank in both?
+# Start from `fuse`. What does a page get if it has the same rank in both?
 #
 # </details>
 
@@ -603,38 +567,31 @@ check("save the scans", fuse_fairly, tests)
 
 
 # %%
-def fair(lists):
-    """Reciprocal rank fusion with MiniLM, in which scans keep their rank: they enter the second list as well."""
-    merged = []
-    for first, second in zip(lists["page"], lists["minilm"], strict=True):
-        own = {page: 1 / (60 + rank) for rank, page in enumerate(first, start=1)}
-        text = {page: 1 / (60 + rank) for rank, page in enumerate(second, start=1)}
-        text |= {page: own[page] for page in own if page in no_text}
-        merged.append(sorted(own | text, key=lambda page: -own.get(page, 0) - text.get(page, 0)))
-    return merged
+def fair(first, second):
+    """Fusion in which pages without text take their rank in the first list into the second."""
+    own = {page: 1 / (60 + rank) for rank, page in enumerate(first, start=1)}
+    text = {page: 1 / (60 + rank) for rank, page in enumerate(second, start=1)}
+    text |= {page: own[page] for page in own if page in no_text}
+    return sorted(own | text, key=lambda page: -own.get(page, 0) - text.get(page, 0))
 
 
 fairly = by_slice("fused", fair)
 if fairly:
-    pairs = {part: (line["page model"], line["fused"]) for part, line in fairly.items()}
-    figure = plots.before_after(
-        pairs, title=found.title("The page model (before), fused fairly with MiniLM (after)")
-    )
+    title = found.title("The page model (before), fused fairly with MiniLM (after)")
+    figure = plots.before_after(fairly, title=title)
     run.figure(
         "fusion", figure, "NDCG@10 of the page model alone and fused with MiniLM, by slice, with intervals."
     )
     display(figure)
 
 # %% [markdown]
-# Compare the lines with your prediction. Fusion rewards agreement: it can help where two systems err on different
-# queries, and it costs where one of them was better alone. So look at slices before you switch it on. Which fusion to
-# take is a choice, and dev queries should make it.
+# The lines answer your prediction. Fusion can help where two systems err on different queries, and it costs where
+# one of them was better alone. So look at slices before you switch it on, and let dev queries choose.
 #
 # ## 4. Rerank, and the time of each stage
 #
 # A reranker (lesson 09) has room where the first stage is cheap. Ours: bits of a shorter vector, rescored, 20
-# candidates. The weight of the reranker's logit is fitted on dev, as in lesson 09. To save time, a part of the queries
-# is enough.
+# candidates. The weight of the logit is fitted on dev, as in lesson 09. To save time, we take a part of the queries.
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
@@ -670,6 +627,7 @@ run.record("weight", weight)
 cosines, logits, right = judged["test"]
 
 
+# %%
 def score_of(order):
     """NDCG@10 from the places (q, 20) in which the candidates are shown."""
     placed = np.take_along_axis(right, order, axis=1)[:, :10]
@@ -691,7 +649,6 @@ print(
 print(f"weight {weight:.2f}\ngain {gap}: {said}; the ceiling is {right.any(axis=1).mean():.3f}")
 print(f"a pair takes {1000 * per_pair:.0f} ms, twenty take {20_000 * per_pair:.0f} ms")
 del reranker
-gc.collect()
 torch.cuda.empty_cache()
 
 # %% [markdown]
@@ -700,11 +657,9 @@ torch.cuda.empty_cache()
 # ![The browser asks the server, which embeds the query, searches the index, and if asked fuses with text and reranks
 # 20 pages; every stage tells its milliseconds](images/10_serve.svg)
 #
-# `search.load_engine` puts the parts of this lesson together, with the same calls, and `search.start` serves them on
-# this machine only (`127.0.0.1`), with FastAPI. **Open the address** in your browser: type a query, switch from before
-# to after, fuse, rerank, or ask with an image of your own. `course serve` opens the same page from the command line.
-#
-# [Its source](https://fastapi.tiangolo.com) is short: `course_utils/search`.
+# `search.load_engine` joins the parts of this lesson, and `search.start` serves them with
+# [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). **Open the address** in your browser: type
+# a query, switch from before to after, fuse, rerank, or ask with an image of your own. `course serve` opens it, too.
 
 # %%
 known = text_vectors if P.drawn else None  # of section 3, not made again
@@ -713,11 +668,9 @@ server = search.start(engine)
 print("Open", server.address)
 
 
-def get(path, body=None, **parameters):
-    """What the server answers, from JSON; `body` are the bytes of an image."""
-    headers = {"Content-Type": "image/png"} if body else {}
-    with urlopen(Request(f"{server.address}{path}?{urlencode(parameters)}", body, headers)) as response:
-        return json.load(response)
+def get(path, **parameters):
+    """What the server answers to words."""
+    return httpx.get(server.address + path, params=parameters, timeout=300).json()
 
 
 text = test.queries[query_ids[0]]
@@ -749,32 +702,28 @@ print(
     f"32 clients at once: {rate:.0f} answers a second, 95% of them within {np.percentile(waited, 95):.0f} ms"
 )
 
-# %% [markdown]
-# A server meets input that nobody intended. Each kind gets one sentence, and nothing of what was sent comes back.
-
 # %%
+# Bad input gets one sentence, and nothing of what was sent comes back.
 for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "count": 10**6}, {"model": "gpt"}):
-    try:
-        get("/api/search", **parameters)
-    except HTTPError as error:
-        print(error.code, json.load(error)["error"])
+    response = httpx.get(f"{server.address}/api/search", params=parameters)
+    print(response.status_code, response.json()["error"])
 
 # %% [markdown]
 # ## 6. Parity
 #
-# The index holds vectors that *one* program made; the server makes the query's with *another* setting of the same model.
-# If they differ, the score falls and nothing reports an error. So compare: the same queries and pages, embedded in this
-# notebook in one batch, and by the server, one by one.
+# One program made the vectors of the index; another, the server, makes the query's. If it uses the model in another way,
+# the score falls and nothing reports an error. So compare the same queries and pages, embedded in this notebook in one
+# batch, and by the server one by one.
 
 # %%
 model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
 model[0].processing_kwargs |= {"image": {"size": P.pixels}}
 images = [test.image(page).convert("RGB") for page in page_ids[:4]]
-run.folder.mkdir(parents=True, exist_ok=True)
 uploads = []
 for image in images:
     image.save(run.folder / "upload.png")
-    uploads.append((run.folder / "upload.png").read_bytes())
+    content = (run.folder / "upload.png").read_bytes()
+    uploads.append({"content": content, "headers": {"Content-Type": "image/png"}, "timeout": 300})
 
 
 def embed(encode, inputs, **options):
@@ -785,15 +734,15 @@ def embed(encode, inputs, **options):
 here = {"queries": embed(model.encode_query, few), "pages": embed(model.encode_document, images)}
 there = {
     "queries": np.array([get("/api/vector", query=text) for text in few]),
-    "pages": np.array([get("/api/vector", body) for body in uploads]),
+    "pages": np.array([httpx.post(server.address + "/api/vector", **upload).json() for upload in uploads]),
 }
 difference = max(np.abs(here[side] - there[side]).max() for side in here)
 run.record("parity/difference", difference)
 print(f"largest difference of a component: {difference:.1e}")
 
 # %% [markdown]
-# Now break it, once each: another **prompt** before the query; another end of the **template**; half of the **pixels**;
-# other numbers (**dtype**: bfloat16). Predict: which moves the vectors most?
+# Now break it, once each: a **prompt** before the query; another end of the **template**; half of the **pixels**; other
+# numbers (**dtype**: bfloat16). Predict: which moves the vectors most?
 
 # %%
 template = {"chat_template": {"add_generation_prompt": True}}
@@ -819,12 +768,12 @@ print(f"Most of all moves: {most}.")
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ is a bound for float32.
-# In half precision, batches of another size alone differ by more; there, compare cosines.
+# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32. In half
+# precision, another batch size alone changes more; there, compare cosines.
 #
-# ## On a GPU
+# ## 7. Batches
 #
-# A GPU is fast when it has much to do at once. The next cell measures pages a second by batch size, here.
+# Does a larger batch embed more pages a second? On this machine:
 
 # %%
 model.to(getattr(torch, P.dtype))
@@ -839,16 +788,16 @@ server.stop()
 run.save()
 
 # %% [markdown]
-# **On a GPU** serving engines gather the requests of many clients into one batch. All of this is *published*, not tried
-# here:
-# - vLLM serves the published model with `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`. Its
-#   [documentation](https://docs.vllm.ai/en/latest/models/pooling_models/) promises no gain in speed over Sentence
-#   Transformers for such models.
-# - It may resize images in another way than the model's own script ([#33419](https://github.com/vllm-project/vllm/pull/33419)): run your parity test.
-# - In version 0.14 it ignored LoRA adapters on the image tower
-#   ([#32541](https://github.com/vllm-project/vllm/issues/32541)). Merge an adapter into the weights first (lesson 07).
-# - text-embeddings-inference serves the models of
-#   [its list](https://huggingface.co/docs/text-embeddings-inference/supported_models). Look there first.
+# **On a GPU** a batch has to be large before the GPU is busy, so serving engines join the requests of many clients. This
+# is *published*, not tried here:
+# - vLLM serves the model with `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`. Its
+#   [documentation](https://docs.vllm.ai/en/latest/models/pooling_models/) does not promise more speed than Sentence
+#   Transformers.
+# - Its resizing can differ from the model's own script
+#   ([33419](https://github.com/vllm-project/vllm/pull/33419)): test parity.
+# - Version 0.14 ignored LoRA adapters on the image tower
+#   ([32541](https://github.com/vllm-project/vllm/issues/32541)): merge them first (lesson 07).
+# - text-embeddings-inference has [a list of its models](https://huggingface.co/docs/text-embeddings-inference/supported_models).
 #
 # ## Three questions
 #
@@ -869,8 +818,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** It would save the smaller part of the time, and lose some pages. Not a: exact search finds everything. Not c:
-# codes save memory, with or without an index.
+# **b.** It would save the smaller part of the time, and may lose pages. Not a: exact search finds everything. Not c: codes
+# save memory, with or without an index.
 #
 # </details>
 #
@@ -880,14 +829,14 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Prompt, template, pixels or dtype may have changed. Not b: it does not change vectors. Not c: many clients make
-# answers slower, not worse.
+# **a.** Prompt, template, pixels or dtype may have changed. Not b: size changes no vector. Not c: answers get slower, not
+# worse.
 #
 # </details>
 
 # %% [markdown]
 # ## You have
-# - made int8 codes and bits by hand, and put score, bytes and milliseconds side by side
+# - made int8 codes and bits by hand, and compared score, bytes and milliseconds
 # - kept vectors in LanceDB, and seen from which size on exact search is no longer the fastest
 # - fused two rankings by their ranks, and found the slices that gain and that lose
 # - served it all as a page in the browser, with the time of each stage
