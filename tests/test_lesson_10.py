@@ -78,7 +78,7 @@ def test_fusion_adds_reciprocal_ranks_and_a_page_without_text_can_keep_its_rank(
     assert defined["fuse"]("abcd", "dxyc")[:2] == ["d", "c"]
     assert defined["fuse"]("sabt", "abx")[0] == "a" and defined["fuse"]("sabt", "abx").index("s") > 1
     assert defined["fuse_fairly"]("sabt", "abx", {"s", "t"})[0] == "s"
-    assert defined["fair"]({"page": ["sabt"], "minilm": ["abx"]}) == [list("sabtx")]
+    assert defined["fair"]("sabt", "abx") == list("sabtx")
 
 
 # --- the lesson ---

@@ -347,7 +347,7 @@ print("NumPy:  ", by_hand, [f"{pages[page_ids.index(p)] @ queries[0]:.4f}" for p
 #
 # When do you need one? We have few pages, so we **make** vectors: ours, each component moved at random. They are no real
 # pages, and show time and recall only. Cut to 64 components, a million take 256 MB. Recall@10 is the share of the exact
-# ten that the index finds. Predict: from which size on is the index faster than exact search in NumPy?
+# ten that the index finds. Predict: from which size on is the index faster than NumPy?
 
 # %%
 SIZES = (len(pages), 20_000) if ROWS else (len(pages), 100_000, 1_000_000)
@@ -422,8 +422,8 @@ run.figure("growth", figure, "Milliseconds a query by number of vectors: NumPy, 
 figure
 
 # %% [markdown]
-# The printed lines answer your prediction. **Brute force is the right answer** as long as it takes little time beside
-# the model that embeds the query (section 5): it finds everything, and a new page is one more row. LanceDB's
+# The lines answer your prediction. **Brute force is the right answer** as long as it takes little time beside embedding
+# the query (section 5): it finds everything, and a new page is one more row. LanceDB's
 # [documentation](https://docs.lancedb.com/indexing/vector-index) calls an index unnecessary up to about 100,000 rows
 # (published). NumPy holds all vectors in memory; LanceDB reads them from disk.
 
@@ -591,7 +591,7 @@ if fairly:
 # ## 4. Rerank, and the time of each stage
 #
 # A reranker (lesson 09) has room where the first stage is cheap. Ours: bits of a shorter vector, rescored, 20
-# candidates. The weight of the logit is fitted on dev, as in lesson 09. To save time, we take a part of the queries.
+# candidates. The weight of the logit is fitted on dev, as in lesson 09. A part of the queries saves time.
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
@@ -711,9 +711,8 @@ for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "coun
 # %% [markdown]
 # ## 6. Parity
 #
-# One program made the vectors of the index; another, the server, makes the query's. If it uses the model in another way,
-# the score falls and nothing reports an error. So compare the same queries and pages, embedded in this notebook in one
-# batch, and by the server one by one.
+# One program made the index's vectors; the server makes the query's. If it uses the model in another way, the score can
+# fall, and nothing reports an error. So compare: the same inputs, embedded here in one batch, and there one by one.
 
 # %%
 model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
@@ -807,7 +806,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** One vector has no range. Not a: nothing of the query is left. Not c: the range is what codes mean.
+# **b.** One vector has no range. Not a: no part of the query is left. Not c: codes mean nothing without it.
 #
 # </details>
 #
@@ -818,8 +817,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** It would save the smaller part of the time, and may lose pages. Not a: exact search finds everything. Not c: codes
-# save memory, with or without an index.
+# **b.** It would save the smaller part of the time. Not a: exact search finds everything. Not c: codes save memory.
 #
 # </details>
 #
