@@ -22,6 +22,7 @@ SHORTENED = {
     "08": ({"ROWS": 12}, {}),
     "09": ({"ROWS": 8}, {"queries": 8}),
     "10": ({"ROWS": 8}, {"queries": 8}),
+    "11": ({"ROWS": 8}, {"queries": 8}),
 }
 
 
