@@ -666,11 +666,12 @@ known = text_vectors if P.drawn else None  # of section 3, not made again
 engine = search.load_engine(P, run.folder / "search", weight=weight, text_vectors=known)
 server = search.start(engine)
 print("Open", server.address)
+client = httpx.Client(base_url=server.address, timeout=300)
 
 
 def get(path, **parameters):
     """What the server answers to words."""
-    return httpx.get(server.address + path, params=parameters, timeout=300).json()
+    return client.get(path, params=parameters).json()
 
 
 text = test.queries[query_ids[0]]
@@ -705,7 +706,7 @@ print(
 # %%
 # Bad input gets one sentence, and nothing of what was sent comes back.
 for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "count": 10**6}, {"model": "gpt"}):
-    response = httpx.get(f"{server.address}/api/search", params=parameters)
+    response = client.get("/api/search", params=parameters)
     print(response.status_code, response.json()["error"])
 
 # %% [markdown]
@@ -722,7 +723,7 @@ uploads = []
 for image in images:
     image.save(run.folder / "upload.png")
     content = (run.folder / "upload.png").read_bytes()
-    uploads.append({"content": content, "headers": {"Content-Type": "image/png"}, "timeout": 300})
+    uploads.append({"content": content, "headers": {"Content-Type": "image/png"}})
 
 
 def embed(encode, inputs, **options):
@@ -733,7 +734,7 @@ def embed(encode, inputs, **options):
 here = {"queries": embed(model.encode_query, few), "pages": embed(model.encode_document, images)}
 there = {
     "queries": np.array([get("/api/vector", query=text) for text in few]),
-    "pages": np.array([httpx.post(server.address + "/api/vector", **upload).json() for upload in uploads]),
+    "pages": np.array([client.post("/api/vector", **upload).json() for upload in uploads]),
 }
 difference = max(np.abs(here[side] - there[side]).max() for side in here)
 run.record("parity/difference", difference)
@@ -768,7 +769,7 @@ pd.DataFrame(lines).T
 
 # %% [markdown]
 # Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32. In half
-# precision, another batch size alone changes more; there, compare cosines.
+# precision, another batch size alone can change more; there, compare cosines.
 #
 # ## 7. Batches
 #
