@@ -4,14 +4,17 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import load_dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from course_utils import paths
+from course_utils.baselines import ocr_texts
 from course_utils.checkpoints import checkpoint
 from course_utils.corpus import build_corpus
 from course_utils.dataset import page_table, prepare_dataset
+from course_utils.errors import CourseError
 from course_utils.finetuned import finetuned
 from course_utils.machine import device
 from course_utils.profiles import Profile
@@ -25,7 +28,7 @@ def load_engine(
 ) -> Engine:
     """Everything that `course serve` searches with; the index goes to `folder`, else to build/search/<profile>.
 
-    text_vectors: unit vectors of the texts of all pages that have one, in the corpus's order, if they are there already.
+    text_vectors: unit vectors of `page_texts`, in its order, if they are there already.
 
     The models "before" (the base) and "after" (of lesson 07) share the pages. Without lesson 07's model, "after" knows
     the queries of the data set, whose vectors come with the course. Fusion needs pages that are drawn here, since only
@@ -46,7 +49,7 @@ def load_engine(
     if profile.drawn:
         table = page_table(profile).loc[list(corpus.corpus)]
         titles = {page: f"{line.country}: {line.topic}" for page, line in table.iterrows()}
-        texts = _texts(profile, table["text"][~table["scan"]], text_vectors)
+        texts = _texts(profile, page_texts(profile)[0], text_vectors)
     return Engine(
         folder=Path(folder or paths.BUILD / "search" / profile.name),
         corpus=corpus,
@@ -59,6 +62,20 @@ def load_engine(
         titles=titles,
         examples=list(corpus.queries.values()),
     )
+
+
+def page_texts(profile: Profile) -> tuple[pd.Series, str]:
+    """The texts of the test pages by page id, empty ones left out, and where they come from, to be said with figures.
+
+    What OCR read (lesson 04), or the pages' text layers where that is not there; scans have no text layer.
+    """
+    table = page_table(profile)
+    table = table[table["split"] == "test"]
+    try:
+        texts, source = pd.Series(ocr_texts()).reindex(table.index), "OCR (precomputed)"
+    except CourseError:
+        texts, source = table["text"].mask(table["scan"]), "text layers (scans have none)"
+    return texts[texts.fillna("").str.strip() != ""], source
 
 
 def _embedder(profile: Profile, name: str) -> Embed:
