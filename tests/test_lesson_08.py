@@ -39,17 +39,18 @@ def test_lesson_08_scores_every_dimension_and_the_full_one_is_the_score_itself(m
         assert all(f"ndcg@10/{when}/dim-{d}/low" in metrics for d in dimensions)
 
 
-def test_lesson_08_scores_and_times_four_pixel_budgets(metrics):
+def test_lesson_08_more_pixels_help_until_the_page_is_legible_and_then_change_little(metrics):
     scores = {
         int(name.split("/")[2].removesuffix("-tokens")): value
         for name, value in metrics.items()
         if name.startswith("ndcg@10/pixels/") and name.count("/") == 2
     }
     seconds = {name for name, value in metrics.items() if name.startswith("seconds/pixels/") and value > 0}
-    assert len(scores) == len(seconds) == 4
-    tokens = sorted(scores)
-    assert tokens[2] == 63, "the third budget is the one of training"
-    assert max(scores, key=scores.get) == tokens[2], "the model reads best what it was trained on"
+    assert len(scores) == len(seconds) == 5
+    half, three_quarters, trained, above, most = (scores[tokens] for tokens in sorted(scores))
+    assert half < three_quarters < trained
+    assert three_quarters >= 0.75 * trained
+    assert min(above, most) >= 0.95 * trained
 
 
 def test_lesson_08_what_stands_first_adds_up_and_the_right_page_does_so_more_often(metrics):

@@ -225,7 +225,7 @@ pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) + 0.0
 # ## 4. By pixel budget
 #
 # Qwen3-VL spends one token for every 32x32 pixels, so the budget decides what the model can read, and what you pay.
-# Here is one page at half the training budget, three quarters of it, the whole, and half as much again.
+# Here is one page at half the training budget, three quarters of it, the whole, half as much again, and twice as much.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -233,7 +233,7 @@ model = SentenceTransformer(vectors.model or checkpoint(P.embedder), model_kwarg
 who = "your finetuned model" if vectors.model else "base model; run lesson 07 to see your own"
 page = first_images(test_data, 1)[0].convert("RGB")
 budgets, views = {}, []
-for factor in (0.5, 0.75, 1, 1.5):
+for factor in (0.5, 0.75, 1, 1.5, 2.1):
     size = P.pixels | {"longest_edge": int(factor * P.pixels["longest_edge"])}
     grid = model.preprocess([page], processing_kwargs={"image": {"size": size}})["image_grid_thw"][0]
     budgets[int(grid.prod() / 4)] = size
@@ -279,11 +279,11 @@ run.figure("by_budget", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: on the left is what the pixels buy, on the right what they cost. The score does not rise with the pixels:
-# it is highest at the budget of the training (the dotted line) and falls on both sides. Look at the pictures above. With
-# three quarters of the pixels you can still read the title, but its letters have another size than the model learned,
-# and this stand-in has seen one size only. A model trained on many sizes falls more gently. So choose the budget before
-# the training. Time grows with the tokens, but not from zero, since decoding a page costs the same at every budget.
+# **Read it**: on the left is what the pixels buy, on the right what they cost. Below the budget of the training (the
+# dotted line) the score falls: the letters get small, and at half the budget the small print is gone. Above it there is
+# little left to read, so more pixels buy little; the lines above the plot say whether a difference is more than luck.
+# Choose the smallest budget after which the curve is flat. Time grows with the tokens, but not from zero, since decoding
+# a page costs the same at every budget.
 #
 # ## 5. Size against NDCG
 #
@@ -461,12 +461,14 @@ check("the smallest p", smallest_p, tests)
 
 # %%
 by_seed = {}
-for seed, found in ((each["seed"], each["metrics"]) for each in finetuned.seeds()):
+trials = finetuned.trials()
+for seed in range(3):
+    found = trials[f"seed-{seed}"]
     ends = {
         when: [found[f"ndcg@10/{when}{end}"] for end in ("", "/low", "/high")]
         for when in ("before", "after", "gain")
     }
-    three = {when: evaluation.Interval(*values, int(found["queries"])) for when, values in ends.items()}
+    three = {when: evaluation.Interval(*values, len(query_ids)) for when, values in ends.items()}
     by_seed[f"seed {seed}"] = three["before"], three["after"]
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 
