@@ -8,7 +8,7 @@
 # - serve retrieval, fusion and reranking as a page in the browser, and name the time of each stage
 # - prove that a server gives the vectors of the training, and find what makes them differ
 #
-# **Time** tiny 6 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 6 min · t4 about 20 min · full about 20 min (estimates on a GPU)
 #
 # **Learning time** about 45 min
 #
@@ -81,9 +81,9 @@ print(f"vectors: {found.label or 'your own'}; queries {queries.shape}, pages {pa
 
 
 # %% [markdown]
-# The score is NDCG@10: with one right page it is 1/log₂(rank + 1), and 0 beyond rank 10 (lesson 04). If pages have
-# **equal similarity**, the rank depends on how a program sorts them. So `ndcg` gives three numbers for each query: for
-# the worst order of equals, for the mean over all orders, and for the best.
+# The score is NDCG@10: with one right page 1/log₂(rank + 1), and 0 beyond rank 10 (lesson 04). If pages have **equal
+# similarity**, the rank depends on how a program sorts them. So `ndcg` gives three numbers a query: for the worst order
+# of equals, the mean over all orders, and the best.
 
 
 # %%
@@ -141,7 +141,7 @@ except ValueError as error:
 
 # %% [markdown]
 # You saw one code for every component: **a query cannot be calibrated alone**, since its range has no width. Keep the
-# query in float32, as we do (only pages need to be small), or give it the pages' range (`ranges=`).
+# query in float32, as we do, or give it the pages' range (`ranges=`).
 #
 # **Bits by hand.** `packbits` puts eight signs in a byte. The **Hamming distance** counts the bits that differ.
 
@@ -152,8 +152,7 @@ print(f"a page takes {bits[0].nbytes} bytes, 1/{pages[0].nbytes // bits[0].nbyte
 
 # %% [markdown]
 # ### Exercise 1: compare bits
-# Write the Hamming distance of one query's bits, of shape (b,), to the bits of all pages, (n, b): a whole number for
-# each page.
+# Write the Hamming distance of one query's bits (b,) to the bits of all pages (n, b): a whole number a page.
 #
 # <details><summary>Hint</summary>
 #
@@ -184,8 +183,8 @@ check("compare bits", hamming, tests)
 # Bits are coarse. **Rescoring** helps: take the 40 pages with the nearest bits, and order them by the float32 query
 # times the page's signs ([Yamada et al. 2021](https://arxiv.org/abs/2106.00882)). The index still keeps only bits.
 #
-# The table shows the gain over full precision, with its paired 95% interval. Predict: what costs more, to drop a third
-# of the components, or to keep them all in a quarter of the bytes (int8)?
+# The table shows the gain over full precision, with its paired 95% interval. Predict: what costs more, a third of the
+# components, or three quarters of each component's bytes (int8)?
 
 
 # %%
@@ -265,12 +264,12 @@ for row in small.itertuples():
     print(f"({row.precision}, {row.dimensions} components).")
 
 # %% [markdown]
-# The first two lines answer your prediction. On the plot, a point further **left** at the same height is cheaper. To
-# choose for your own index, draw this plot from dev queries.
+# The first two lines answer your prediction. On the plot, a point further **left** at the same height is cheaper. Choose
+# from such a plot of dev queries.
 #
 # ### Ties and time
 # Bits have few different distances, so pages tie. How far does their order move the score? And how long does one query
-# take in NumPy, which has fast products for floats only?
+# take in NumPy?
 
 # %%
 ties = {}
@@ -309,7 +308,7 @@ for name, way in ways.items():
 
 # %% [markdown]
 # **Watch out**: two programs with the same bits can report scores as far apart as `worst` and `best`. Say how you order
-# equals. And fewer bytes do not by themselves mean less time: for that you need compiled code, as in an index.
+# equals. And fewer bytes mean less time only in compiled code, as in an index.
 #
 # ## 2. An index on disk
 #
@@ -343,12 +342,12 @@ print("NumPy:  ", by_hand, [f"{pages[page_ids.index(p)] @ queries[0]:.4f}" for p
 
 # %% [markdown]
 # That search was **exact**: it read every vector. An **approximate** index reads fewer. `IVF_RQ` groups vectors around
-# centres, and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks at the
+# centres and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks at the
 # `nprobes` nearest groups; `refine_factor` reads the true vectors of the best codes.
 #
-# When do you need one? We have few pages, so we **make** more vectors: ours, each component moved at random. They are
-# no real pages, so they show time and recall only. Cut to 64 components, a million take 256 MB. **Recall@10** is the
-# share of the ten truly nearest that the index finds. Predict: from which size on is the index faster than NumPy?
+# When do you need one? We have few pages, so we **make** more vectors: ours, moved at random. They are no real pages,
+# so they show only time and recall. Cut to 64 components, a million take 256 MB. **Recall@10** is the share of the ten
+# truly nearest that the index finds. Predict: from which size on is the index faster than NumPy?
 
 # %%
 SIZES = (len(pages), 20_000) if ROWS else (len(pages), 100_000, 1_000_000)
@@ -424,19 +423,17 @@ figure
 
 # %% [markdown]
 # The lines answer your prediction. **Brute force is the right answer** as long as it takes little time beside embedding
-# the query (section 5): it finds everything, and a new page is one more row. LanceDB's
-# [documentation](https://docs.lancedb.com/indexing/vector-index) says that up to about 100,000 rows you need no index
-# (published). NumPy holds all vectors in memory; LanceDB reads them from disk.
+# the query (section 5): it finds everything, and a new page is one more row. NumPy holds all vectors in memory; LanceDB
+# reads them from disk.
 
 # %% [markdown]
 # ### Exercise 2: a hundred million pages
 # How many gigabytes (10⁹ bytes) do 100 million pages take with all `FULL` components, in float32 and in bits? And how
-# many **seconds** does one exact query need, if NumPy's time grows in step with the rows, from the table's last row?
+# many **seconds** does one exact query take, if NumPy's time in the table's last row grows in step with the rows?
 #
 # <details><summary>Hint</summary>
 #
-# Four bytes a component, or one eighth of a byte. `growth[SIZES[-1]]["NumPy, exact"]` are milliseconds for `SIZES[-1]`
-# rows.
+# Four bytes a component, or one eighth. `growth[SIZES[-1]]["NumPy, exact"]` are milliseconds.
 #
 # </details>
 
@@ -460,10 +457,10 @@ check("a hundred million pages", [gb_float32, gb_bits, seconds], tests)
 # %% [markdown]
 # ## 3. Fuse with text
 #
-# The words on a page can help, too. OCR (lesson 04) reads them off the image, of a scan as well. Two systems search
-# that text: BM25, which counts shared words (LanceDB's full-text index `FTS`), and all-MiniLM-L6-v2, a small text
-# model. **Reciprocal rank fusion** ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) joins two rankings
-# without their scores: a page at rank *r* of a list gets 1/(60 + *r*), and its sum over both lists is its new score.
+# OCR (lesson 04) reads the words off a page's image. Two systems search them: BM25, which counts shared words (LanceDB's
+# full-text index `FTS`), and all-MiniLM-L6-v2, a small text model. **Reciprocal rank fusion**
+# ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) joins two rankings without their scores: a page at
+# rank *r* of a list gets 1/(60 + *r*), and the sum over both lists is its new score.
 
 
 # %%
@@ -484,7 +481,7 @@ print("in both lists, in one:", fuse(["a", "b", "c"], ["c", "d"]))
 #
 # <details><summary>Hint</summary>
 #
-# B comes first while 2/(shift + *r*) is larger than 1/(shift + 1). Solve that for *r*, or try one *r* after another.
+# B comes first while 2/(shift + *r*) is larger than 1/(shift + 1).
 #
 # </details>
 
@@ -502,10 +499,11 @@ tests = [
 check("agreement against a first rank", [with_60, with_5], tests)
 
 # %% [markdown]
-# So with 60, two middling ranks outweigh one first rank. That is good if both systems are about as good as each other,
-# and bad if one of them was sure and right. Next we look at **slices** of the queries: the right page has a text layer;
-# it is a scan; the query is in words that no training used (unseen wording), or in such words as people talk (natural).
-# Predict: on which slice does fusion with MiniLM help, and on which does it hurt?
+# So with 60, two middling ranks outweigh one first rank. That hurts where one system was right and the other was not.
+#
+# Next come **slices** of the queries: the right page has a text layer; it is a scan; the query uses words that no
+# training query or page had (unseen wording); it does so as people talk (unseen, natural). Predict: on which slice does
+# fusion with MiniLM help, and on which does it hurt?
 
 # %%
 sets = {}
@@ -540,7 +538,7 @@ for kind, (corpus, vectors) in sets.items():
 
 # %%
 def by_slice(name, other):
-    """For each slice: the page model's score, that of its fusion with the other list, and the paired gain; recorded."""
+    """Scores of the page model alone and fused with the other list, by slice; the paired gain is printed."""
     lines = {}
     for kind, (right, by_page, others) in ranked.items():
         both = [fuse(*lists) for lists in zip(by_page, others[other], strict=True)]
@@ -559,6 +557,7 @@ def by_slice(name, other):
     return lines
 
 
+# %%
 by_slice("fused-bm25", "bm25")
 fused = by_slice("fused", "minilm")
 if fused:
@@ -569,14 +568,12 @@ if fused:
     display(figure)
 
 # %% [markdown]
-# The lines answer your prediction. Fusion can help where the two systems fail on different queries, and it costs where
-# one of them was better alone. So look at slices before you switch it on, and let dev queries choose.
+# The lines answer your prediction. Look at slices before you switch fusion on, and let dev queries choose.
 #
 # ## 4. Rerank, and the time of each stage
 #
-# A reranker (lesson 09) can gain where the first stage is cheap. Ours is as cheap as it gets: the bits of a shorter
-# vector, rescored; it keeps 20 candidates. The weight of the reranker's logit is fitted on dev, as in lesson 09. To
-# save time we take only some of the queries.
+# A reranker (lesson 09) can gain where the first stage is cheap. Ours is: 20 candidates from the bits of a shorter
+# vector, rescored. The weight of the reranker's logit is fitted on dev. To save time, we take only some of the queries.
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
@@ -641,9 +638,9 @@ torch.cuda.empty_cache()
 # 20 pages; every stage tells its milliseconds](images/10_serve.svg)
 #
 # `search.load_engine` joins the parts of this lesson, and `search.start` serves them with
-# [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). We chose FastAPI and a small page of our
-# own because both can then be tested: each bad input, each key. **Open the address** in your browser: type a query,
-# switch from after to before, fuse, rerank, or ask with an image of your own. `course serve` opens it, too.
+# [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). A ready-made interface takes fewer lines,
+# but here we can word and test each answer. **Open the address** in your browser: type a query, switch from after to
+# before, fuse, rerank, or ask with an image of your own. `course serve` opens the page without the lesson.
 
 # %%
 known = text_vectors if P.drawn else None  # of section 3, not made again
@@ -665,8 +662,8 @@ run.record("server/right-page-first", int(top[0] in test.relevant[query_ids[0]])
 plots.gallery(text, [test.image(page) for page in top], top, test.relevant[query_ids[0]], "served")
 
 # %% [markdown]
-# Where does the time of a query go? The server measures each stage. Predict: which stage takes longest? Then 32 clients
-# ask at once.
+# Where does the time of a query go? Predict: which stage takes longest? Then 32 clients ask at once, and four requests
+# are wrong on purpose.
 
 # %%
 few = [test.queries[query] for query in query_ids[:8]]
@@ -687,7 +684,6 @@ slow = np.percentile(waited, 95)
 run.record("milliseconds/32-clients/p95", slow)
 print(f"32 clients at once: {rate:.0f} answers a second, 95% of them within {slow:.0f} ms")
 
-# %%
 # Bad input gets one sentence, and nothing of what was sent comes back.
 for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "count": 10**6}, {"model": "gpt"}):
     response = client.get("/api/search", params=parameters)
@@ -697,7 +693,7 @@ for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "coun
 # ## 6. Parity
 #
 # One program made the index's vectors; the server makes the query's. If it uses the model in another way, the score can
-# fall, and nothing reports an error. So we compare the same inputs: embedded here in one batch, and there one by one.
+# fall without any error. So we compare the same inputs: embedded here in one batch, and there one by one.
 
 # %%
 model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
@@ -725,8 +721,8 @@ run.record("parity/difference", difference)
 print(f"largest difference of a component: {difference:.1e}")
 
 # %% [markdown]
-# Now we break it, in four ways: a **prompt** before the query; another end of the chat **template**; half of the
-# **pixels**; shorter numbers (**dtype**: bfloat16). Predict: which moves the vectors most?
+# Now we break it four times: a **prompt** before the query; another end of the chat **template**; half of the
+# **pixels**; bfloat16 as **dtype**. Predict: which moves the vectors most?
 
 # %%
 template = {"chat_template": {"add_generation_prompt": True}}
@@ -752,8 +748,8 @@ print(f"The largest change comes from: {most}.")
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32. In half
-# precision, another batch size alone can change more; there, compare cosines.
+# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32. Half
+# precision needs a wider one: there, another batch size alone can change more.
 #
 # ## 7. Batches
 #
@@ -772,16 +768,14 @@ server.stop()
 run.save()
 
 # %% [markdown]
-# **On a GPU** a batch has to be large before the GPU is busy, so serving engines join the requests of many clients. This
-# is *published*, not tried here:
-# - vLLM serves the model with `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`. Its
-#   [documentation](https://docs.vllm.ai/en/latest/models/pooling_models/) does not promise more speed than Sentence
-#   Transformers.
-# - Its resizing can differ from the model's own script
-#   ([33419](https://github.com/vllm-project/vllm/pull/33419)): test parity.
-# - Version 0.14 ignored LoRA adapters on the image tower
-#   ([32541](https://github.com/vllm-project/vllm/issues/32541)): merge them first (lesson 07).
-# - text-embeddings-inference has [a list of its models](https://huggingface.co/docs/text-embeddings-inference/supported_models).
+# **On a GPU** a batch has to be large before the GPU is busy, so serving engines join the requests of many clients.
+# *Published*, not tried here:
+# - `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`:
+#   [no promise](https://docs.vllm.ai/en/v0.18.0/models/pooling_models/) to be faster than Sentence Transformers; images
+#   can be [resized differently](https://github.com/vllm-project/vllm/pull/33419); version 0.14
+#   [ignored](https://github.com/vllm-project/vllm/issues/32541) adapters on the image tower, so merge those first.
+# - text-embeddings-inference: [a list](https://huggingface.co/docs/text-embeddings-inference/supported_models) of text
+#   models, without Qwen3-VL when we read it.
 #
 # ## Three questions
 #
@@ -791,7 +785,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** One vector has no range. Not a: no part of the query is left. Not c: codes mean nothing without it.
+# **b.** One vector has no range. Not a: nothing of the query is left. Not c: without the range, codes have no meaning.
 #
 # </details>
 #
@@ -802,7 +796,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** It would save the smaller part of the time. Not a: exact search finds everything. Not c: codes save memory.
+# **b.** It would save the smaller part of the time. Not a: exact search finds everything. Not c: int8 saves memory.
 #
 # </details>
 #
@@ -812,8 +806,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Prompt, template, pixels or dtype may have changed. Not b: size changes no vector. Not c: answers get slower, not
-# worse.
+# **a.** Prompt, template, pixels or dtype may have changed. Not b: size changes no vector. Not c: many clients make
+# answers slow, not wrong.
 #
 # </details>
 
