@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from executed import functions_of
+from executed import functions_of, output_text
 
 from course_utils import evaluation, finetuned
 from course_utils.errors import CourseError
@@ -136,3 +136,11 @@ def test_lesson_11_bytes_follow_from_the_vectors_kept(metrics):
 def test_lesson_11_two_stages_lose_only_what_the_first_stage_left_out(metrics):
     assert abs(metrics["ndcg@10/change/two-stage"]) < 0.05
     assert metrics["seconds/query/two-stage"] < metrics["seconds/query/after"]
+
+
+def test_lesson_11_lancedb_ranks_by_the_same_maxsim(metrics):
+    assert metrics["recall@10/lancedb"] >= 0.99
+
+
+def test_lesson_11_tiny_keeps_the_first_layer_and_says_so(metrics, ran):
+    assert metrics["layers"] == 1 and "layers of the language model: 1" in output_text(ran[0])
