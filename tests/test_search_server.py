@@ -16,7 +16,9 @@ from PIL import Image
 
 from course_utils import search
 from course_utils.corpus import Corpus
+from course_utils.dataset import page_table
 from course_utils.errors import CourseError
+from course_utils.profiles import PROFILES
 from course_utils.search.engine import RANK_SHIFT, Engine
 from course_utils.search.server import PIXELS, UPLOAD, WORDS
 
@@ -241,6 +243,27 @@ def test_it_listens_on_this_machine_only(server):
     assert server.address.startswith("http://127.0.0.1:")
 
 
+# --- the course's own pages ---
+
+
+def test_the_text_to_fuse_is_what_ocr_read_or_else_the_text_layers_and_it_says_which(dataset, monkeypatch):
+    table = page_table(PROFILES["tiny"])
+    table = table[table["split"] == "test"]
+
+    def missing():
+        raise CourseError("There is no such file.")
+
+    monkeypatch.setattr("course_utils.search.load.ocr_texts", missing)
+    texts, source = search.page_texts(PROFILES["tiny"])
+    assert "text layers" in source and list(texts.index) == list(table.index[~table["scan"]])
+    nothing_read, *others = table.index
+    monkeypatch.setattr(
+        "course_utils.search.load.ocr_texts", lambda: dict.fromkeys(others, "words") | {nothing_read: " "}
+    )
+    texts, source = search.page_texts(PROFILES["tiny"])
+    assert "OCR" in source and list(texts.index) == others
+
+
 # --- many at once ---
 
 
@@ -265,9 +288,7 @@ def test_thirty_two_clients_get_their_own_answers(server):
 
 @pytest.mark.slow
 def test_the_course_s_own_models_answer_a_thousand_requests_of_thirty_two_clients(dataset, tmp_path):
-    from course_utils.profiles import load_profile
-
-    engine = search.load_engine(load_profile("tiny"), tmp_path / "index")
+    engine = search.load_engine(PROFILES["tiny"], tmp_path / "index")
     server = search.start(engine)
     try:
         queries = [engine.examples[k % len(engine.examples)] for k in range(1000)]
