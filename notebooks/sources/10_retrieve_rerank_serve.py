@@ -25,6 +25,7 @@ ROWS = 0
 from course_utils.machine import device, quiet
 
 quiet()  # drops library messages that ask nothing of you
+import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
 import httpx
@@ -39,7 +40,6 @@ from matplotlib.figure import Figure
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from sklearn.linear_model import LogisticRegression
-
 from course_utils import evaluation, finetuned, plots, search
 from course_utils.checkpoints import checkpoint
 from course_utils.corpus import build_corpus
@@ -472,7 +472,7 @@ def fuse(first, second, shift=60):
     return sorted(sums, key=sums.get, reverse=True)
 
 
-print("in both lists, in one:", fuse(["a", "b", "c"], ["c", "d"]))
+print("c is in both lists:", fuse(["a", "b", "c"], ["c", "d"]))
 
 # %% [markdown]
 # ### Exercise 3: agreement against a first rank
@@ -693,17 +693,23 @@ for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "coun
 # ## 6. Parity
 #
 # One program made the index's vectors; the server makes the query's. If it uses the model in another way, the score can
-# fall without any error. So we compare the same inputs: embedded here in one batch, and there one by one.
+# fall without any error. So we compare the same inputs: embedded there one by one, and here in one batch. The server ends
+# in between, so that its models leave the GPU.
 
 # %%
-model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
-model[0].processing_kwargs |= {"image": {"size": P.pixels}}
 images = [test.image(page).convert("RGB") for page in page_ids[:4]]
-uploads = []
+there = {"queries": np.array([get("/api/vector", query=text) for text in few]), "pages": []}
 for image in images:
     image.save(run.folder / "upload.png")
-    content = (run.folder / "upload.png").read_bytes()
-    uploads.append({"content": content, "headers": {"Content-Type": "image/png"}})
+    content, kind = (run.folder / "upload.png").read_bytes(), {"Content-Type": "image/png"}
+    there["pages"].append(client.post("/api/vector", content=content, headers=kind).json())
+client.close()
+server.stop()
+del server, engine
+gc.collect()
+torch.cuda.empty_cache()
+model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
+model[0].processing_kwargs |= {"image": {"size": P.pixels}}
 
 
 def embed(encode, inputs, **options):
@@ -712,44 +718,38 @@ def embed(encode, inputs, **options):
 
 
 here = {"queries": embed(model.encode_query, few), "pages": embed(model.encode_document, images)}
-there = {
-    "queries": np.array([get("/api/vector", query=text) for text in few]),
-    "pages": np.array([client.post("/api/vector", **upload).json() for upload in uploads]),
-}
-difference = max(np.abs(here[side] - there[side]).max() for side in here)
+difference = max(np.abs(here[side] - np.array(there[side])).max() for side in here)
 run.record("parity/difference", difference)
 print(f"largest difference of a component: {difference:.1e}")
 
 # %% [markdown]
 # Now we break it four times: a **prompt** before the query; another end of the chat **template**; half of the
-# **pixels**; bfloat16 as **dtype**. Predict: which moves the vectors most?
+# **pixels**; another **dtype**. Predict: which moves the vectors most?
 
 # %%
-template = {"chat_template": {"add_generation_prompt": True}}
+ends = model[0].processing_kwargs.get("chat_template", {}).get("add_generation_prompt", False)
+template = {"chat_template": {"add_generation_prompt": not ends}}
 fewer = {"image": {"size": P.pixels | {"longest_edge": P.pixels["longest_edge"] // 2}}}
 broken = {
     "prompt": embed(model.encode_query, few, prompt="Find the page: "),
     "template": embed(model.encode_query, few, processing_kwargs=template),
     "pixels": embed(model.encode_document, images, processing_kwargs=fewer),
 }
-model.to(torch.bfloat16)
+model.to(torch.bfloat16 if P.dtype == "float32" else torch.float32)
 broken["dtype"] = embed(model.encode_query, few)
 lines = {}
 for name, vectors in broken.items():
     meant = here["pages" if name == "pixels" else "queries"]
     cosine = (vectors * meant).sum(axis=1)
     run.record(f"parity/{name}", np.abs(vectors - meant).max())
-    lines[name] = {
-        "largest difference": np.abs(vectors - meant).max(),
-        "lowest cosine to the right vector": cosine.min(),
-    }
+    lines[name] = {"largest difference": np.abs(vectors - meant).max(), "lowest cosine": cosine.min()}
 most = max(lines, key=lambda name: lines[name]["largest difference"])
 print(f"The largest change comes from: {most}.")
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32. Half
-# precision needs a wider one: there, another batch size alone can change more.
+# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32; half
+# precision needs a wider one.
 #
 # ## 7. Batches
 #
@@ -764,7 +764,6 @@ for batch_size in (1, 4, 16, 32):
     speed[batch_size] = len(many) / (time.perf_counter() - began)
     run.record(f"pages-a-second/batch-{batch_size}", speed[batch_size])
     print(f"batch of {batch_size:>2}: {speed[batch_size]:6.1f} pages a second on {model.device.type}")
-server.stop()
 run.save()
 
 # %% [markdown]
@@ -775,7 +774,7 @@ run.save()
 #   can be [resized differently](https://github.com/vllm-project/vllm/pull/33419); version 0.14
 #   [ignored](https://github.com/vllm-project/vllm/issues/32541) adapters on the image tower, so merge those first.
 # - text-embeddings-inference: [a list](https://huggingface.co/docs/text-embeddings-inference/supported_models) of text
-#   models, without Qwen3-VL when we read it.
+#   models, without Qwen3-VL.
 #
 # ## Three questions
 #
