@@ -76,7 +76,7 @@ def test_grown_vectors_start_with_the_real_ones_and_no_two_are_alike(defined):
 
 
 def test_fusion_adds_reciprocal_ranks(defined):
-    assert defined["fuse"]("abcd", "dxyc") == list("dcaxby")
+    assert defined["fuse"]("abcd", "dxyc") == list("dcabxy")
     assert defined["fuse"]("abc", "") == list("abc")
 
 
