@@ -39,12 +39,7 @@ def test_lesson_07_says_that_unseen_wordings_stay_the_hardest(metrics):
         assert metrics[f"ndcg@10/after/{name}/high"] < min(others)
 
 
-BARS = {
-    "before": 0.90,
-    "before/unseen-wording": 0.80,
-    "after/unseen-wording": 0.85,
-    "after/unseen-natural": 0.94,
-}
+BARS = {"before": 0.90, "before/unseen-wording": 0.80, "after/unseen-wording": 0.85, "after/unseen-natural": 0.94}
 
 
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="the small model reads and knows words less well")
