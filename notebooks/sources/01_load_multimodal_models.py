@@ -411,8 +411,8 @@ del unset, loaded
 # | D | last token | text, message | – | 4 |
 #
 # Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another
-# budget) or `"dtype"` (left unset). In section 2, one of these mistakes found far fewer right pages. Whose is
-# it?
+# budget) or `"dtype"` (left unset). In section 2, one of these mistakes led to far fewer right pages. Whose
+# is it?
 #
 # <details><summary>Hint</summary>
 #

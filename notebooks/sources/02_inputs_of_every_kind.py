@@ -223,12 +223,12 @@ same = {
 for what, difference in (same | {"order-of-parts": apart(page_first, text_first)}).items():
     run.record(f"difference/{what}", difference)
     assert (difference <= 1e-3) == (what in same)
-print(f"You saw each message differ from its parts in another form by at most {max(same.values()):.1e}.")
+print(f"You saw each message and its other form differ by at most {max(same.values()):.1e}: one input.")
 print(f"The two orders of the parts differ by up to {apart(page_first, text_first):.2f}: two inputs.")
 
 # %% [markdown]
-# A dictionary is the same input as the message with its parts in that order, because the library writes every
-# input of this model as a message. Keep all your inputs in the order that the model was trained with.
+# A dictionary is the same input as a message with its parts in the same order, because the library writes
+# every input of this model as a message. Keep all your inputs in the order that the model was trained with.
 #
 # **Predict:** how many vectors does each of the next two `encode` calls give?
 
@@ -516,7 +516,7 @@ run.save()
 # You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for
 # all pages. Moving the queries subtracts `c · p`, which differs from page to page. Rescaling divides each
 # page by its own length. Moving all pages opens or closes a gap, so a gap alone harms no ranking. It matters
-# for a threshold: cosines of a query and a page are then on another scale than cosines of two pages.
+# for a threshold: cosines of a query and a page are then on a different scale from cosines of two pages.
 
 # %% [markdown]
 # ## Three questions
@@ -530,7 +530,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** A path of no existing file is read as text. Not a: the library cannot know that you meant a file. Not
+# **b.** A path to a missing file is read as text. Not a: the library cannot know that you meant a file. Not
 # c: a text has a vector of length one.
 #
 # </details>

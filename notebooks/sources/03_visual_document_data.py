@@ -303,13 +303,12 @@ print(len(pool_files), "pages in", len(rows), "rows;", pairs[0])
 # ## 5. The same page twice
 #
 # Collections are full of copies: a cover page, a form, a file uploaded twice. A **judgement** says which page
-# answers which query. If it names only one of two copies, a search that finds the other counts as wrong. If a
-# training page is also in dev or test, that is **leakage**: the model is tested on a page that it has learned
-# from.
+# answers which query. It may name only one of two copies. If a training page is also in dev or test, that is
+# **leakage**: the model is tested on a page that it has learned from.
 #
 # In the next cell, we upload one page again under a new name, and the judgement names that copy, not the
 # original. `merge_judgements` then lets the first of equal pages stand for all. **Predict:** does a search
-# that finds the original count as right?
+# that finds the original count as right, before and after merging?
 
 # %%
 page_paths = sorted(pool_files.values())
@@ -355,8 +354,8 @@ print(f"with our copy among the dev pages: {len(training & (held_out | {planted}
 #
 # ## 6. Hard negatives
 #
-# A random page is an easy negative: few confuse coffee in Brazil with railways in Chad. **Mining** takes a
-# page that the model itself ranks high and that is not the positive.
+# A random page is an easy negative: coffee in Brazil has little in common with railways in Chad. **Mining**
+# takes a page that the model itself ranks high and that is not the positive.
 # [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so we give it
 # paths. Our copy is in its corpus. **Predict:** which page will it take for the first query?
 
