@@ -9,6 +9,8 @@
 #
 # **Time** tiny 1 min · t4 1 min · full 1 min (and two minutes more the first time, to draw the pages)
 #
+# **Learning time** about 35 min
+#
 # **Memory** tiny 1.2 GB · t4 1.2 GB · full 1.2 GB
 #
 # **Read first** nothing
