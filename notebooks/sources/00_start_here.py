@@ -238,9 +238,10 @@ def play(query):
         display(plots.pages_row(images, captions, title=vectors.title(title)))
 
 
-box = widgets.Combobox(value=test.queries[query], options=list(numbers), description="query", continuous_update=False)
-widgets.interact(play, query=box);
-
+box = widgets.Combobox(
+    value=test.queries[query], options=list(numbers), description="query", continuous_update=False
+)
+widgets.interact(play, query=box)
 # %% [markdown]
 # One hand-picked query proves nothing, so we score all 300.
 #
