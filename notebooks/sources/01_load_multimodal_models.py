@@ -9,6 +9,8 @@
 #
 # **Time** tiny 1 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 24 GB of GPU memory
 #
 # **Read first** nothing
@@ -271,7 +273,7 @@ for what, part in parts.items():
 print("You saw the same network. With the tokenizer alone it takes:", " and ".join(found["tokenizer-alone"]))
 
 # %% [markdown]
-# If your own model does not support images, first check that no file of its processor is missing.
+# If your model does not take images, first check that no file of its processor is missing.
 #
 # ## 4. Load time and call time
 #
@@ -411,8 +413,8 @@ del unset, loaded
 # | D | last token | text, message | – | 4 |
 #
 # Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another
-# budget) or `"dtype"` (left unset). This lesson has measured what one of the four costs in NDCG@10. Whose
-# mistake is that (`"measured"`)?
+# budget) or `"dtype"` (left unset). The lesson has measured what one of them costs in NDCG@10: whose
+# (`"measured"`)?
 #
 # <details><summary>Hint</summary>
 #

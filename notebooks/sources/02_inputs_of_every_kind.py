@@ -10,6 +10,8 @@
 #
 # **Time** tiny 1 min · t4 about 5 min · full about 5 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 2 GB · t4 8 GB of GPU memory · full 12 GB of GPU memory
 #
 # **Read first** lesson 01, for what a modality is
@@ -378,9 +380,8 @@ for name in prompts:
 
 # %% [markdown]
 # A cost compares the same queries without and with the prompt; below zero, the prompt helped. If its interval
-# includes zero, these queries cannot show a cost; that does not prove that there is none. Two prompts and one small model are little
-# evidence, but the rule is cheap: **search with the prompts that a model was trained with**. Look for them in
-# `model.prompts`.
+# includes zero, these queries show no cost, which does not prove that there is none. Two prompts and one small model
+# are little evidence, but the rule is cheap: **search with the prompts of the training** (`model.prompts`).
 #
 # ## 6. The modality gap
 #

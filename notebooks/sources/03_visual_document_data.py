@@ -10,6 +10,8 @@
 #
 # **Time** tiny 2 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** lesson 01, for pixels and tokens
@@ -143,8 +145,7 @@ for what, data in broken.items():
 # - **Image before query**: pages now act as queries. The library warns only because it knows the name
 #   `query`.
 # - **A stray column** is embedded as one more negative, here the word "Chad". That costs time in every step.
-# - **`label`** is taken out as numbers, and this loss ignores it. Pages in a column of that name raise an
-#   error, because they are no numbers.
+# - **`label`** is taken out, and this loss ignores it. Pages under that name raise an error.
 # - **Undecoded images** raise an error.
 #
 # So select the columns by name, in the right order, just before training.
