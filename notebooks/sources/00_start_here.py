@@ -263,8 +263,9 @@ for name, interval in intervals.items():
     run.record(f"ndcg@10/{name}", interval)
     print(f"NDCG@10 {name:>6}: {interval}")
 pair = intervals["before"], intervals["after"]
-verdict = "includes zero, so these queries cannot tell" if intervals["gain"].low <= 0 else "lies above zero"
-print(f"You saw that the interval of the gain {verdict}.")
+low, high = intervals["gain"].low, intervals["gain"].high
+side = "lies above zero" if low > 0 else "lies below zero" if high < 0 else "includes zero: no gain is shown"
+print(f"You saw that the interval of the gain {side}.")
 figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The result first"))
 run.figure("before_after", figure, "NDCG@10 before and after finetuning, with 95% intervals.")
 run.save()

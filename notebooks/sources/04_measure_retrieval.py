@@ -402,17 +402,16 @@ if P.drawn:
     same["before"] = score(with_text)[~scan]
     lines = {}
     for name, other in (("bm25", "country-only"), ("minilm-text", "bm25"), ("before", "minilm-text")):
-        for which in ("text", "text-named"):
+        for which in ("text-named", "text"):
             mask = slices[which][~scan]
             gap = evaluation.paired_bootstrap(same[other][mask], same[name][mask], SEED)
             run.record(f"ndcg@10/{name}-over-{other}/{which}", gap)
             lines[f"{name} minus {other}", which] = {"difference": str(gap), "so": verdict(gap, name, other)}
+    print(f"You saw, where there is text, {name} minus {other}: {gap}. So: {verdict(gap, name, other)}.")
     gap = evaluation.paired_bootstrap(scores["minilm-text"], scores["before"], SEED)
     run.record("ndcg@10/before-over-minilm-text/all", gap)
-    lines["before minus minilm-text", "all"] = {
-        "difference": str(gap),
-        "so": verdict(gap, "before", "minilm-text"),
-    }
+    so = verdict(gap, "before", "minilm-text")
+    lines["before minus minilm-text", "all"] = {"difference": str(gap), "so": so}
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
