@@ -29,6 +29,7 @@ import json
 import time
 from pathlib import Path
 
+import ipywidgets as widgets
 import pandas as pd
 import torch
 from datasets import load_dataset
@@ -204,8 +205,7 @@ figure
 # So look at the modules of every model that you load. A wrong pooling raises no error.
 #
 # **In `tiny`** the raw VLM and the embedding model share their weights, so with the last token they score the
-# same. A published raw VLM was not trained to compare vectors, so it needs finetuning as well as the right
-# pooling.
+# same. A published raw VLM was not trained to compare vectors, so it also needs finetuning.
 
 # %% [markdown]
 # ### Exercise 1: pooling by hand
@@ -284,7 +284,8 @@ print("You saw the same network. With the tokenizer alone it takes:", " and ".jo
 # | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
 #
 # The **pixel budget** decides how finely the model sees a page. Qwen3-VL shrinks an image until its area is
-# at most `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets.
+# at most `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets; in
+# a running notebook, its slider shows others.
 #
 # **Predict:** does a quarter of the pixels need a quarter of the tokens, or fewer? And a quarter of the time?
 
@@ -298,10 +299,19 @@ def budget(area):
     return {"image": {"size": P.pixels | {"longest_edge": int(area)}}}
 
 
-sizes = [grid(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
-views = [pages[0].resize((16 * across, 16 * down)) for across, down in sizes]
-captions = [f"{view.width} x {view.height} pixels" for view in views]
-plots.pages_row(views, captions, title="One page within four pixel budgets")
+def show(*areas):
+    """The first page as the model sees it within each budget."""
+    sizes = [grid(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
+    views = [pages[0].resize((16 * across, 16 * down)) for across, down in sizes]
+    captions = [f"{view.width} x {view.height} pixels" for view in views]
+    display(plots.pages_row(views, captions, title="One page, as the model sees it"))
+
+
+show(*areas)
+slider = widgets.IntSlider(
+    areas[1], areas[0], areas[-1], step=1024, description="budget", continuous_update=False
+)
+_ = widgets.interact(lambda area: show(area), area=slider)
 
 # %%
 lines = []
@@ -327,9 +337,9 @@ figure
 # Each side is rounded down to whole tokens, so the share of tokens can fall below the share of pixels. The
 # time is one run on this machine. Lesson 08 measures what fewer pixels do to the *score*.
 #
-# **Watch out:** a pixel limit can be ignored without a warning, as people have
-# [reported](https://github.com/huggingface/transformers/issues/41955). Count the tokens of a page, as here,
-# and use the same budget in training and in search.
+# **Watch out:** a pixel limit can be ignored without a warning
+# ([reported](https://github.com/huggingface/transformers/issues/41955)). Count the tokens of a page, and use
+# the same budget in training and in search.
 #
 # The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:** which wins?
 
