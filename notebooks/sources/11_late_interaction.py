@@ -117,8 +117,6 @@ language.layers = language.layers[:LAYERS]
 run.record("layers", len(language.layers))
 print(model)
 print("layers of the language model:", len(language.layers))
-
-# %%
 options = {"batch_size": P.eval_batch_size, "show_progress_bar": True}
 
 
@@ -134,6 +132,8 @@ print("one query:", tuple(before_queries[0].shape), " one page:", tuple(before_p
 
 # %% [markdown]
 # ### MaxSim by hand
+# `encode` returns a **list**, because queries and pages differ in length; it takes no `convert_to_tensor`.
+#
 # Take the cosine of each token with each patch. Keep the largest of each token. Add them up. The library's
 # `similarity` does this for all queries and pages at once. Are the two equal?
 
@@ -149,17 +149,15 @@ few = before_queries[:5], before_pages[:20]
 by_hand = torch.stack([torch.stack([maxsim(query, page) for page in few[1]]) for query in few[0]])
 apart = (by_hand - model.similarity(*few)).abs().max().item()
 run.record("maxsim/difference", apart)
-print(f"{by_hand.numel()} scores, by hand and by the library: they differ by at most {apart:.0e}")
-
-# %% [markdown]
-# They are the same up to rounding. The sum runs over the **query's** tokens, so a longer query has larger scores: you
-# can compare pages under one query, but not two queries.
-#
-# **Watch out**: `encode` returns a **list**, because queries and pages differ in length. It takes no
-# `convert_to_tensor`.
+print(
+    f"{by_hand.numel()} scores, by hand and by the library: they differ by at most {apart:.0e}, which is rounding"
+)
 
 # %% [markdown]
 # ### Exercise 1: where does a lead come from?
+# The sum runs over the **query's** tokens, so a longer query has larger scores: you can compare pages under one query,
+# but not two queries.
+#
 # A sum can be taken apart. For the first query, `right` is its page and `wrong` a hard negative. Compute how much
 # **each token** adds to the lead of `right` over `wrong`: a tensor with one number a token. Together they are the
 # difference of the two scores.
@@ -230,6 +228,8 @@ print(f"You saw {means['before'] / means['single-vector']:.0%} of the single vec
 # - **`max_grad_norm=30`.** Gradients longer than this are cut. A sum of many cosines makes long ones, and the default
 #   of 1 would shrink the steps. The cell after next prints the lengths.
 # - **`scale=1.0`.** Cosines were multiplied by 20. MaxSim is a sum of many cosines and large enough by itself.
+#
+# Afterwards the library's `MultiVectorInformationRetrievalEvaluator` scores the dev pages, which no training saw.
 
 # %%
 for name, parameter in model.named_parameters():
@@ -269,21 +269,15 @@ model.to(getattr(torch, P.dtype))  # outside training, all weights have one type
 run.record("steps", trainer.state.global_step)
 norms = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
 print(f"gradient norms, where they were logged: {min(norms):.1f} to {max(norms):.1f}")
-figure = plots.training_curve(trainer.state.log_history)
-run.figure("training", figure, "Training loss of the late-interaction model by step.")
-figure
-
-# %% [markdown]
-# The library has an evaluator, `MultiVectorInformationRetrievalEvaluator`. We give it the dev pages, which no training
-# saw.
-
-# %%
 evaluator = MultiVectorInformationRetrievalEvaluator(
     dev.queries, dev.corpus, dev.relevant, name="dev", batch_size=P.eval_batch_size, ndcg_at_k=[10]
 )
 dev_score = evaluator(model)["dev_maxsim_ndcg@10"]
 run.record("ndcg@10/dev", dev_score)
 print(f"dev NDCG@10: {dev_score:.3f}")
+figure = plots.training_curve(trainer.state.log_history)
+run.figure("training", figure, "Training loss of the late-interaction model by step.")
+figure
 
 # %% [markdown]
 # ## 5. After, beside single vectors
@@ -452,11 +446,10 @@ if P.drawn:
     print(f"You saw {times[0]:.1f} times chance, and {times[1]:.1f} times before training.")
 
 # %% [markdown]
+# ### Exercise 2: a pointer that sees nothing
 # Is chance a fair opponent? Names stand in headings, and headings often stand in the same place. Somebody who looks at
 # no page at all could always point there.
-
-# %% [markdown]
-# ### Exercise 2: a pointer that sees nothing
+#
 # Choose on the **dev** pages the one patch that lies in the most true places, as `(row, column)`. The cell then counts
 # how often it hits on test.
 #
