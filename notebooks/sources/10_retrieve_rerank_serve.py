@@ -114,6 +114,7 @@ print(f"full precision: {evaluation.bootstrap(exact[1])}")
 # **int8 by hand.** The lowest value and the width of a step come from the *pages*, a pair for each component. To
 # decode, take the middle of the step. The library's
 # [`quantize_embeddings`](https://sbert.net/docs/package_reference/util/quantization.html) must give the same codes.
+# **Bits by hand:** `packbits` puts eight signs in a byte.
 
 
 # %%
@@ -138,21 +139,16 @@ try:
     quantize_embeddings(queries[:1], "int8")
 except ValueError as error:
     print("the library:", str(error).splitlines()[0])
-
-# %% [markdown]
-# You saw one code for every component: **a query cannot be calibrated alone**, since its range has no width. Keep the
-# query in float32, as we do, or give it the pages' range (`ranges=`).
-#
-# **Bits by hand.** `packbits` puts eight signs in a byte. The **Hamming distance** counts the bits that differ.
-
-# %%
 bits = np.packbits(pages > 0, axis=1)
 assert np.array_equal(bits, quantize_embeddings(pages, "ubinary"))
-print(f"a page takes {bits[0].nbytes} bytes, 1/{pages[0].nbytes // bits[0].nbytes} of {pages[0].nbytes}")
+print(f"as bits a page takes {bits[0].nbytes} bytes")
 
 # %% [markdown]
 # ### Exercise 1: compare bits
-# Write the Hamming distance of one query's bits (b,) to the bits of all pages (n, b): a whole number a page.
+# You saw one code for every component: **a query cannot be calibrated alone**, since its range has no width. Keep the
+# query in float32, as we do, or give it the pages' range (`ranges=`).
+#
+# The **Hamming distance** counts the bits that differ. Write the Hamming distance of one query's bits (b,) to the bits of all pages (n, b): a whole number a page.
 #
 # <details><summary>Hint</summary>
 #
@@ -239,29 +235,16 @@ axes.set_xscale("log", base=2)
 axes.set(xlabel="bytes a page (logarithmic scale)", ylabel="NDCG@10 (0 to 1)", ylim=(0, 1.03))
 axes.set_title(found.title("Precision times length; bars are 95% intervals"))
 axes.legend(frameon=False)
-run.figure(
-    "codes", figure, "NDCG@10 by bytes a page, for five precisions at each length, with 95% intervals."
-)
-figure
-
-
-# %%
-def told(name, gap):
-    """What a paired interval against full precision allows us to say."""
-    said = "worse" if gap.high < 0 else "better" if gap.low > 0 else "no difference is shown"
-    return f"{name}: {said}, {gap}"
-
-
+alt = "NDCG@10 by bytes a page, for five precisions at each length, with 95% intervals."
+run.figure("codes", figure, alt)
 gains = table.set_index(["precision", "dimensions"])["gain"]
-half = P.dimensions[1]
-print(told(f"{half} of {FULL} components, float32", gains["float32", half]))
-print(told(f"int8, all {FULL} components", gains["int8", FULL]))
-print(told("bits", gains["binary", FULL]))
-print(told("bits, rescored (1/32 of the bytes)", gains["binary-rescored", FULL]))
-small = table[[gap.low > -0.02 for gap in table["gain"]]].sort_values("bytes").head(1)
-for row in small.itertuples():
-    print(f"The fewest bytes that lose less than 0.02, by the interval: {row.bytes:g}", end=" ")
-    print(f"({row.precision}, {row.dimensions} components).")
+for key in (("float32", P.dimensions[1]), ("int8", FULL), ("binary", FULL), ("binary-rescored", FULL)):
+    said = "worse" if gains[key].high < 0 else "better" if gains[key].low > 0 else "no difference is shown"
+    print(f"{key[0]}, {key[1]} components: {said}, {gains[key]}")
+small = table[[gap.low > -0.02 for gap in table["gain"]]].sort_values("bytes").iloc[0]
+print(f"Fewest bytes that lose less than 0.02, by the interval: {small['bytes']:g}", end=" ")
+print(f"({small['precision']}, {small['dimensions']} components)")
+figure
 
 # %% [markdown]
 # The first two lines answer your prediction. On the plot, a point further **left** at the same height is cheaper. Choose
@@ -272,25 +255,16 @@ for row in small.itertuples():
 # take in NumPy?
 
 # %%
-ties = {}
 for d in P.dimensions:
-    worst, mean, best = scores["binary", d].mean(axis=1)
+    worst, _, best = scores["binary", d].mean(axis=1)
+    rescored = scores["binary-rescored", d].mean(axis=1)
     run.record(f"ndcg@10/binary/{d}/worst", worst)
     run.record(f"ndcg@10/binary/{d}/best", best)
-    rescored = scores["binary-rescored", d].mean(axis=1)
-    ties[d] = {"worst": worst, "mean": mean, "best": best, "rescored": rescored[2] - rescored[0]}
     run.record(f"ties/width/{d}", best - worst)
     run.record(f"ties/width-rescored/{d}", rescored[2] - rescored[0])
-print(
-    f"{FULL} bits: the order of equals moves the score by {ties[FULL]['best'] - ties[FULL]['worst']:.3f};",
-    end=" ",
-)
-print(f"{P.dimensions[-1]} bits: by {ties[P.dimensions[-1]]['best'] - ties[P.dimensions[-1]]['worst']:.3f}.")
-pd.DataFrame(ties).T.rename(columns={"rescored": "best - worst, rescored"}).round(3)
-
-# %%
-q = queries[0]
-page_signs = np.where(pages > 0, np.float32(1), np.float32(-1))
+    print(f"{d:>4} bits: NDCG@10 from {worst:.3f} to {best:.3f} by the order of equals", end="; ")
+    print(f"rescored, it moves by {rescored[2] - rescored[0]:.3f}")
+q, page_signs = queries[0], np.where(pages > 0, np.float32(1), np.float32(-1))
 ways = {
     "float32": lambda: pages @ q,
     "int8": lambda: decode(codes, low, step) @ q,
@@ -298,7 +272,6 @@ ways = {
     "binary-rescored": lambda: page_signs[np.bitwise_count(bits ^ one).sum(axis=1).argsort()[:40]] @ q,
 }
 for name, way in ways.items():
-    way()
     began = time.perf_counter()
     for _ in range(50):
         way()
@@ -307,7 +280,7 @@ for name, way in ways.items():
     print(f"{name:>16}: {milliseconds:.3f} ms for {len(pages):,} pages")
 
 # %% [markdown]
-# **Watch out**: two programs with the same bits can report scores as far apart as `worst` and `best`. Say how you order
+# **Watch out**: two programs with the same bits can report scores as far apart as that. Say how you order
 # equals. And fewer bytes mean less time only in compiled code, as in an index.
 #
 # ## 2. An index on disk
@@ -460,7 +433,12 @@ check("a hundred million pages", [gb_float32, gb_bits, seconds], tests)
 # OCR (lesson 04) reads the words off a page's image. Two systems search them: BM25, which counts shared words (LanceDB's
 # full-text index `FTS`), and all-MiniLM-L6-v2, a small text model. **Reciprocal rank fusion**
 # ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) joins two rankings without their scores: a page at
-# rank *r* of a list gets 1/(60 + *r*), and the sum over both lists is its new score.
+# rank *r* of a list gets 1/(60 + *r*), and the sum over both lists is its new score. So a page at rank 61 of both lists
+# comes before a page that is first in one list only. That hurts where one system was right and the other was not.
+#
+# Next come **slices** of the queries: the right page has a text layer; it is a scan; the query uses words that no
+# training query or page had (unseen wording); it does so as people talk (unseen, natural). Predict: on which slice does
+# fusion with MiniLM help, and on which does it hurt?
 
 
 # %%
@@ -472,40 +450,6 @@ def fuse(first, second, shift=60):
     return sorted(sums, key=sums.get, reverse=True)
 
 
-print("c is in both lists:", fuse(["a", "b", "c"], ["c", "d"]))
-
-# %% [markdown]
-# ### Exercise 3: agreement against a first rank
-# Page A is first in one list, and the other list does not have it. Page B is at rank *r* in **both** lists. Up to which
-# *r* does B still come before A, with a shift of 60 and with a shift of 5?
-#
-# <details><summary>Hint</summary>
-#
-# B comes first while 2/(shift + *r*) is larger than 1/(shift + 1).
-#
-# </details>
-
-# %%
-# <solution> stub: with_60, with_5 = ..., ...
-with_60, with_5 = (max(r for r in range(1, 100) if 2 / (shift + r) > 1 / (shift + 1)) for shift in (60, 5))
-# </solution>
-tests = [
-    (lambda a: 2 / (60 + a[0]) > 1 / 61 and 2 / (5 + a[1]) > 1 / 6, "at one of these ranks A comes first"),
-    (
-        lambda a: 2 / (61 + a[0]) <= 1 / 61 and 2 / (6 + a[1]) <= 1 / 6,
-        "B can stand lower and still come first",
-    ),
-]
-check("agreement against a first rank", [with_60, with_5], tests)
-
-# %% [markdown]
-# So with 60, two middling ranks outweigh one first rank. That hurts where one system was right and the other was not.
-#
-# Next come **slices** of the queries: the right page has a text layer; it is a scan; the query uses words that no
-# training query or page had (unseen wording); it does so as people talk (unseen, natural). Predict: on which slice does
-# fusion with MiniLM help, and on which does it hurt?
-
-# %%
 sets = {}
 if P.drawn:
     layer = page_table(P)
@@ -519,7 +463,12 @@ if P.drawn:
     for kind, name in (("wording", "unseen"), ("natural", "natural")):
         sets[kind] = test.ask(load_dataset(dataset, name, split="train")), getattr(found, f"{name}_after")
 
+
 # %%
+def ndcg_of(rows, right):
+    return np.array([evaluation.ndcg_at_k(row, {page}) for row, page in zip(rows, right, strict=True)])
+
+
 ranked, parts = {}, {}
 for kind, (corpus, vectors) in sets.items():
     words = list(corpus.queries.values())[: ROWS or None]
@@ -542,10 +491,7 @@ def by_slice(name, other):
     lines = {}
     for kind, (right, by_page, others) in ranked.items():
         both = [fuse(*lists) for lists in zip(by_page, others[other], strict=True)]
-        alone, both = (
-            np.array([evaluation.ndcg_at_k(r, {page}) for r, page in zip(rows, right, strict=True)])
-            for rows in (by_page, both)
-        )
+        alone, both = ndcg_of(by_page, right), ndcg_of(both, right)
         for part, mask in parts[kind].items():
             gain = evaluation.paired_bootstrap(alone[mask], both[mask])
             score = evaluation.bootstrap(both[mask])
@@ -557,12 +503,9 @@ def by_slice(name, other):
     return lines
 
 
-# %%
 by_slice("fused-bm25", "bm25")
-fused = by_slice("fused", "minilm")
-if fused:
-    title = found.title("The page model alone (before) and fused with MiniLM (after)")
-    figure = plots.before_after(fused, title=title)
+if fused := by_slice("fused", "minilm"):
+    figure = plots.before_after(fused, title=found.title("The page model alone (before) and fused (after)"))
     alt = "NDCG@10 of the page model alone and fused with MiniLM, by slice, with intervals."
     run.figure("fusion", figure, alt)
     display(figure)
@@ -607,17 +550,11 @@ by_cosine, by_logit = LogisticRegression(fit_intercept=False).fit(mirrored, labe
 weight = float(max(by_logit, 0) / max(by_cosine, 1e-3))
 run.record("weight", weight)
 cosines, logits, right = judged["test"]
-
-
-# %%
-def score_of(order):
-    """NDCG@10 from the places (q, 20) in which the candidates are shown."""
-    placed = np.take_along_axis(right, order, axis=1)[:, :10]
-    return (placed / np.log2(np.arange(2, placed.shape[1] + 2))).sum(axis=1)
-
-
-plain = score_of(np.argsort(-cosines, axis=1, kind="stable"))
-reranked = score_of(np.argsort(-(cosines + weight * logits), axis=1, kind="stable"))
+discounts, results = np.where(np.arange(20) < 10, 1 / np.log2(np.arange(2, 22)), 0), []
+for scored in (cosines, cosines + weight * logits):
+    order = np.argsort(-scored, axis=1, kind="stable")
+    results.append((np.take_along_axis(right, order, axis=1) * discounts[: order.shape[1]]).sum(axis=1))
+plain, reranked = results
 gap = evaluation.paired_bootstrap(plain, reranked)
 run.record("ndcg@10/cheap", evaluation.bootstrap(plain))
 run.record("ndcg@10/cheap-reranked", evaluation.bootstrap(reranked))
@@ -625,8 +562,7 @@ run.record("ndcg@10/gain/cheap-reranked", gap)
 run.record("ceiling/cheap", right.any(axis=1).mean())
 said = "it pays" if gap.low > 0 else "it hurts" if gap.high < 0 else "these queries cannot tell"
 print(f"{CUT // 8} bytes a page: {evaluation.bootstrap(plain)}; reranked: {evaluation.bootstrap(reranked)}")
-print(f"gain {gap}: {said}")
-print(f"a perfect reranker would reach {right.any(axis=1).mean():.3f}; the logit's weight is {weight:.2f}")
+print(f"gain {gap}: {said}; a perfect reranker: {right.any(axis=1).mean():.3f}; weight {weight:.2f}")
 print(f"a pair takes {1000 * per_pair:.0f} ms, twenty take {20_000 * per_pair:.0f} ms")
 del reranker
 torch.cuda.empty_cache()
@@ -641,6 +577,9 @@ torch.cuda.empty_cache()
 # [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). A ready-made interface takes fewer lines,
 # but here we can word and test each answer. **Open the address** in your browser: type a query, switch from after to
 # before, fuse, rerank, or ask with an image of your own. `course serve` opens the page without the lesson.
+#
+# Where does the time of a query go? Predict: which stage takes longest? Then 32 clients ask at once, and four requests
+# are wrong on purpose.
 
 # %%
 known = text_vectors if P.drawn else None  # of section 3, not made again
@@ -660,10 +599,6 @@ reply = get("/api/search", query=text, model="after")
 top = [hit["page"] for hit in reply["hits"]]
 run.record("server/right-page-first", int(top[0] in test.relevant[query_ids[0]]))
 plots.gallery(text, [test.image(page) for page in top], top, test.relevant[query_ids[0]], "served")
-
-# %% [markdown]
-# Where does the time of a query go? Predict: which stage takes longest? Then 32 clients ask at once, and four requests
-# are wrong on purpose.
 
 # %%
 few = [test.queries[query] for query in query_ids[:8]]
@@ -695,6 +630,9 @@ for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "coun
 # One program made the index's vectors; the server makes the query's. If it uses the model in another way, the score can
 # fall without any error. So we compare the same inputs: embedded there one by one, and here in one batch. The server ends
 # in between, so that its models leave the GPU.
+#
+# Then we break it four times: a **prompt** before the query; another end of the chat **template**; half of the
+# **pixels**; another **dtype**. Predict: which moves the vectors most?
 
 # %%
 images = [test.image(page).convert("RGB") for page in page_ids[:4]]
@@ -722,10 +660,6 @@ difference = max(np.abs(here[side] - np.array(there[side])).max() for side in he
 run.record("parity/difference", difference)
 print(f"largest difference of a component: {difference:.1e}")
 
-# %% [markdown]
-# Now we break it four times: a **prompt** before the query; another end of the chat **template**; half of the
-# **pixels**; another **dtype**. Predict: which moves the vectors most?
-
 # %%
 ends = model[0].processing_kwargs.get("chat_template", {}).get("add_generation_prompt", False)
 template = {"chat_template": {"add_generation_prompt": not ends}}
@@ -747,14 +681,6 @@ most = max(lines, key=lambda name: lines[name]["largest difference"])
 print(f"The largest change comes from: {most}.")
 pd.DataFrame(lines).T
 
-# %% [markdown]
-# Keep such a test with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32; half
-# precision needs a wider one.
-#
-# ## 7. Batches
-#
-# Does a larger batch embed more pages a second? On this machine:
-
 # %%
 model.to(getattr(torch, P.dtype))
 many, speed = [test.corpus[page] for page in page_ids[: 8 if ROWS else 32]], {}
@@ -767,6 +693,13 @@ for batch_size in (1, 4, 16, 32):
 run.save()
 
 # %% [markdown]
+# Keep a test of parity with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32; half
+# precision needs a wider one.
+#
+# ## 7. Batches
+#
+# The last lines answer another question: does a larger batch embed more pages a second?
+#
 # **On a GPU** a batch has to be large before the GPU is busy, so serving engines join the requests of many clients.
 # *Published*, not tried here:
 # - `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`:
