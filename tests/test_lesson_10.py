@@ -92,7 +92,7 @@ def test_a_shift_of_sixty_puts_rank_61_of_two_lists_before_rank_1_of_one_and_not
 
 def test_lesson_10_starts_from_the_score_that_lesson_07_left(metrics):
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
-    left = finetuned.seeds()[0]["metrics"]["ndcg@10/after"]
+    left = finetuned.trials()["seed-0"]["ndcg@10/after"]
     assert metrics[f"ndcg@10/float32/{FULL}"] == pytest.approx(left, abs=0.01)
 
 

@@ -98,7 +98,7 @@ def test_lesson_11_maxsim_by_hand_equals_the_librarys(metrics):
 
 def test_lesson_11_compares_with_the_score_that_lesson_07_left(metrics):
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
-    left = finetuned.seeds()[0]["metrics"]["ndcg@10/after"]
+    left = finetuned.trials()["seed-0"]["ndcg@10/after"]
     assert metrics["ndcg@10/single-vector"] == pytest.approx(left, abs=0.01)
 
 
@@ -120,6 +120,9 @@ def test_lesson_11_the_hottest_patch_lies_in_the_true_box_five_times_as_often_as
     assert metrics["heatmap/hit-rate/low"] > metrics["heatmap/before"]
 
 
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a pointer at the usual place of headings hits more often"
+)
 def test_lesson_11_the_heat_map_knows_more_than_where_headings_stand(metrics):
     assert metrics["heatmap/against-fixed-patch/low"] > 0
 

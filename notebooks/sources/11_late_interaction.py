@@ -480,12 +480,13 @@ if P.drawn:
     run.record("heatmap/fixed-patch", evaluation.bootstrap(by_query(blind)))
     run.record("heatmap/against-fixed-patch", ahead)
     print(f"always patch {best}: {evaluation.bootstrap(by_query(blind))}")
-    print(f"heat map minus fixed patch: {ahead}")
+    said = "knows more" if ahead.low > 0 else "knows less" if ahead.high < 0 else "does not clearly know more"
+    print(f"heat map minus fixed patch: {ahead}: the heat map {said} than where headings usually stand.")
 
 # %% [markdown]
-# If the last interval lies above zero, the heat map knows more than where headings usually stand. Still, a heat map is
-# an indication, not a proof: a patch's vector has passed through attention, so it can carry what stands elsewhere on
-# the page.
+# So chance is an easy opponent, and a figure "times chance" alone does not show that a heat map reads. A heat map is an
+# indication, not a proof: a patch's vector has passed through attention, so it can carry what stands elsewhere on the
+# page.
 #
 # ## 7. What it costs, and two ways to pay less
 #
