@@ -7,7 +7,7 @@
 # - find out what a model gets wrong by looking at won and lost queries
 # - say whether a difference is significant, and what that does and does not mean
 #
-# **Time** tiny 2 min · t4 about 30 min · full about 30 min (estimates on a GPU)
+# **Time** tiny 3 min · t4 about 30 min · full about 30 min (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #
@@ -288,9 +288,10 @@ figure
 
 # %% [markdown]
 # **Read it**: on the left is what the pixels buy, on the right what they cost. The dotted line is the budget of the
-# finetuning. More pixels need not help: letters then have another size than the model learned, and a model trained at
-# one size can lose on both sides of it. Look at the pictures above. So choose the budget before the training. Time
-# grows with the tokens, but not from zero, since decoding a page costs the same at every budget.
+# finetuning. Below it letters get too small to read. More pixels need not help either: letters then have another size
+# than finetuning showed. The stand-in learned to read at four sizes before that, so it does not break at the others,
+# but it is best at its own. So choose the budget before the training. Time grows with the tokens, but not from zero,
+# since decoding a page costs the same at every budget.
 #
 # ## 5. Size against NDCG
 #
