@@ -318,9 +318,9 @@ figure
 # %% [markdown]
 # **Read it**: only vertically, and only within one data set. Ours do not compare with the published ones: the stand-in
 # was trained for pages like these and nothing else, and those are other pages, other queries and other look-alikes.
-# Our gain is no forecast for your data: the image tower stayed frozen, and finetuning mostly learned how these queries
-# are worded. Even within one article a base can differ: 0.888 in one table, 0.8961 at full dimension in another
-# (published). Always ask what was measured, on what, with which settings.
+# Our gain is no forecast for your data, which has other pages and other queries. Even within one article a base can
+# differ: 0.888 in one table, 0.8961 at full dimension in another (published). Always ask what was measured, on what,
+# with which settings.
 #
 # ## 6. Won and lost
 #
