@@ -7,7 +7,7 @@
 # - find out what a model gets wrong by looking at won and lost queries
 # - say whether a difference is significant, and what that does and does not mean
 #
-# **Time** tiny 2 min · t4 about 30 min · full about 30 min (estimates on a GPU)
+# **Time** tiny 3 min · t4 about 30 min · full about 30 min (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #
@@ -288,9 +288,10 @@ figure
 
 # %% [markdown]
 # **Read it**: on the left is what the pixels buy, on the right what they cost. The dotted line is the budget of the
-# finetuning. More pixels need not help: letters then have another size than the model learned, and a model trained at
-# one size can lose on both sides of it. Look at the pictures above. So choose the budget before the training. Time
-# grows with the tokens, but not from zero, since decoding a page costs the same at every budget.
+# finetuning. Below it letters get too small to read. More pixels need not help either: letters then have another size
+# than finetuning showed. The stand-in learned to read at four sizes before that, so it does not break at the others,
+# but it is best at its own. So choose the budget before the training. Time grows with the tokens, but not from zero,
+# since decoding a page costs the same at every budget.
 #
 # ## 5. Size against NDCG
 #
@@ -317,9 +318,9 @@ figure
 # %% [markdown]
 # **Read it**: only vertically, and only within one data set. Ours do not compare with the published ones: the stand-in
 # was trained for pages like these and nothing else, and those are other pages, other queries and other look-alikes.
-# Our gain is no forecast for your data: the image tower stayed frozen, and finetuning mostly learned how these queries
-# are worded. Even within one article a base can differ: 0.888 in one table, 0.8961 at full dimension in another
-# (published). Always ask what was measured, on what, with which settings.
+# Our gain is no forecast for your data, which has other pages and other queries. Even within one article a base can
+# differ: 0.888 in one table, 0.8961 at full dimension in another (published). Always ask what was measured, on what,
+# with which settings.
 #
 # ## 6. Won and lost
 #
