@@ -94,9 +94,6 @@ def test_lesson_09_reranking_pays_in_unseen_wording(metrics):
     assert metrics["ndcg@10/gain/unseen-wording/low"] > 0
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the stand-in alone orders near misses worse than 07's model"
-)
 def test_lesson_09_reranking_loses_nothing_on_the_finetuned_embedders_own_candidates(metrics):
     assert metrics["ndcg@10/gain/low"] >= 0
 
