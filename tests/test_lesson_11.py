@@ -104,7 +104,6 @@ def test_lesson_11_compares_with_the_score_that_lesson_07_left(metrics):
 
 def test_lesson_11_training_pays(metrics):
     assert metrics["ndcg@10/gain/low"] > 0.3
-    assert metrics["ndcg@10/after"] > 0.6
 
 
 def test_lesson_11_paired_differences_are_those_of_the_scores(metrics):

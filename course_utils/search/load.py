@@ -14,7 +14,6 @@ from course_utils.baselines import ocr_texts
 from course_utils.checkpoints import checkpoint
 from course_utils.corpus import build_corpus
 from course_utils.dataset import page_table, prepare_dataset
-from course_utils.errors import CourseError
 from course_utils.finetuned import finetuned
 from course_utils.machine import device
 from course_utils.profiles import Profile
@@ -49,7 +48,7 @@ def load_engine(
     if profile.drawn:
         table = page_table(profile).loc[list(corpus.corpus)]
         titles = {page: f"{line.country}: {line.topic}" for page, line in table.iterrows()}
-        texts = _texts(profile, page_texts(profile)[0], text_vectors)
+        texts = _texts(profile, page_texts(profile), text_vectors)
     return Engine(
         folder=Path(folder or paths.BUILD / "search" / profile.name),
         corpus=corpus,
@@ -64,18 +63,10 @@ def load_engine(
     )
 
 
-def page_texts(profile: Profile) -> tuple[pd.Series, str]:
-    """The texts of the test pages by page id, empty ones left out, and where they come from, to be said with figures.
-
-    What OCR read (lesson 04), or the pages' text layers where that is not there; scans have no text layer.
-    """
-    table = page_table(profile)
-    table = table[table["split"] == "test"]
-    try:
-        texts, source = pd.Series(ocr_texts()).reindex(table.index), "OCR (precomputed)"
-    except CourseError:
-        texts, source = table["text"].mask(table["scan"]), "text layers (scans have none)"
-    return texts[texts.fillna("").str.strip() != ""], source
+def page_texts(profile: Profile) -> pd.Series:
+    """What OCR read on the test pages (lesson 04), by page id; pages on which it read nothing are left out."""
+    texts = pd.Series(ocr_texts()).reindex(page_table(profile).query("split == 'test'").index)
+    return texts[texts.fillna("").str.strip() != ""]
 
 
 def _embedder(profile: Profile, name: str) -> Embed:

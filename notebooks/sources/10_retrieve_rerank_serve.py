@@ -453,12 +453,12 @@ def fuse(first, second, shift=60):
 sets = {}
 if P.drawn:
     layer = page_table(P)
-    readable, source = search.page_texts(P)
+    readable = search.page_texts(P)
     minilm = SentenceTransformer(checkpoint(P.text_tower), device=device())
     text_vectors = minilm.encode(readable.tolist(), normalize_embeddings=True, batch_size=64)
     texts = write("texts", page=list(readable.index), text=readable.tolist())
     texts.create_index("text", config=FTS())
-    print(f"text of {len(readable):,} of the {len(page_ids):,} pages, from {source}")
+    print(f"text of {len(readable):,} of the {len(page_ids):,} pages, read by OCR")
     sets["test"] = test, found.queries_after
     for kind, name in (("wording", "unseen"), ("natural", "natural")):
         sets[kind] = test.ask(load_dataset(dataset, name, split="train")), getattr(found, f"{name}_after")
