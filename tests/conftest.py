@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
         if any("raises" not in mark.kwargs for mark in item.iter_markers("xfail")):
             raise pytest.UsageError(f"{item.nodeid}: xfail needs raises=, or a crash passes for what was expected.")
-    # Lessons 05, 08 and 09 take the vectors that 07 leaves.
-    items.sort(key=lambda item: re.search(r"test_lesson_0[589]|\[0[589]_", item.nodeid) is not None)
+    # Lessons 05, 08, 09, 10 and 11 take the vectors that 07 leaves.
+    items.sort(key=lambda item: re.search(r"test_lesson_(0[589]|1[01])|\[(0[589]|1[01])_", item.nodeid) is not None)
 
 
 @pytest.fixture(scope="session")

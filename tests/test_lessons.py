@@ -21,6 +21,8 @@ SHORTENED = {
     "07": ({"ROWS": 128}, {"steps": 4}),
     "08": ({"ROWS": 12}, {}),
     "09": ({"ROWS": 8}, {"queries": 8}),
+    "10": ({"ROWS": 8}, {"queries": 8}),
+    "11": ({"ROWS": 8}, {"queries": 8}),
 }
 
 

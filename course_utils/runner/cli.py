@@ -191,6 +191,28 @@ def wheelhouse(folder: Path, platform: str, python: str, cuda: bool, torch_index
     make_wheelhouse(folder, platform, python, cuda, click.echo, torch_index or CPU_INDEX)
 
 
+@main.command()
+@click.option(
+    "--profile", type=ANY_PROFILE, default="tiny", show_default=True, help="Whose models and pages to search."
+)
+@click.option("--port", default=8010, show_default=True, help="Port on 127.0.0.1; 0 takes any that is free.")
+@click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
+def serve(profile: str, port: int, show: bool) -> None:
+    """Open a search page for the test pages, on this machine only; Ctrl+C ends it."""
+    import webbrowser
+
+    from course_utils import search
+    from course_utils.machine import quiet
+    from course_utils.profiles import load_profile
+
+    quiet()
+    server = search.start(search.load_engine(load_profile(profile)), port)
+    click.echo(f"{server.address} (Ctrl+C ends it)")
+    if show:
+        webbrowser.open(server.address)
+    server.wait()
+
+
 @main.command("build-pages")
 def build_pages() -> None:
     """Draw the page images and write the data set in data/cache."""

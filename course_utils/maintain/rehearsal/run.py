@@ -28,6 +28,8 @@ FETCHES = re.compile(r"(?:checkpoint|snapshot_download|from_pretrained)\(\s*P\.(
 NOT_FETCHED = {
     ("04", "t4", "text_tower"): "the published pages have no text layer",
     ("04", "full", "text_tower"): "the published pages have no text layer",
+    ("10", "t4", "text_tower"): "the published pages have no text layer",
+    ("10", "full", "text_tower"): "the published pages have no text layer",
     ("08", "full", "embedder"): "lesson 07 saved a whole model",
     ("09", "full", "embedder"): "lesson 07 saved a whole model",
 }
