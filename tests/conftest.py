@@ -64,7 +64,7 @@ def group_of(item) -> str:
 def rank(item) -> tuple[int, bool]:
     """Lesson 07 and those that take its model come first, then other lessons, then their short runs, then the rest."""
     group = group_of(item)
-    return ("07" != group) + (not group.isdigit()) + (not lesson_of(item)), lesson_of(item) != "07"
+    return (group != "07") + (not group.isdigit()) + (not lesson_of(item)), lesson_of(item) != "07"
 
 
 @pytest.fixture(scope="session")
