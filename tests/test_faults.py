@@ -67,6 +67,7 @@ class Course:
     def __init__(self, folder):
         self.folder, self.build, self.fault = folder, folder / "build", folder / "fault.py"
         write_lesson(folder / "notebooks", TRAINING, parameters=PARAMETERS)
+        (folder / "notebooks" / "images").mkdir()
         self.build.mkdir()
         (self.build / "notes.txt").write_text("the learner's own", encoding="utf-8")
 
