@@ -17,9 +17,10 @@ from test_runner import PARAMETERS, write_lesson
 from course_utils.paths import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals and limits of Linux and macOS")]
-RUN = """import pathlib, resource, sys
+RUN = """import pathlib, resource, signal, sys
 from course_utils import paths
 from course_utils.runner.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 paths.NOTEBOOKS, paths.BUILD = map(pathlib.Path, sys.argv[1:3])
 if sys.argv[3] != "0":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
@@ -54,7 +55,7 @@ IN_A_CELL = {
     "a full disk": ("open('/dev/full', 'w', buffering=1).write('line\\n')", [], "make room"),
     "no network": (NO_NETWORK, [], "check the connection"),
     "a package is missing": ("import no_such_package", [], "install `requirements.lock` again"),
-    "a cell that hangs": (HANGS, ["--cell-minutes", "0.05"], "longer than its limit"),
+    "a cell that hangs": (HANGS, ["--cell-minutes", "0.3"], "longer than its limit"),
     "an altered weight": (TAMPERED.replace("WEIGHTS", "b'1' * 100"), [], "git checkout data/models"),
     "half a download": (TAMPERED.replace("WEIGHTS", "b''"), [], "git checkout data/models"),
     "a check that does not hold": ("assert 1 == 2", [], "compare the values"),
