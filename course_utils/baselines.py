@@ -1,12 +1,18 @@
 """What readers who know too little would score: the lines that every score is read against."""
 
+import gzip
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from course_utils import paths
 from course_utils.errors import CourseError
 from course_utils.evaluation import discounts, random_ceiling
+from course_utils.pages.build import pages_folder
+
+OCR_FILE = paths.DATA / "ocr.json.gz"
 
 
 def ceilings(
@@ -52,3 +58,20 @@ def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int
     rest = (relevant - found) / (pages - candidates) if pages > candidates else 0.0
     chance = np.where(ranks < candidates, first, rest)
     return float((chance * discounts(len(ranks))).sum() / discounts(min(k, relevant)).sum())
+
+
+def ocr_texts() -> dict[str, str]:
+    """The text that OCR read on each test page's image, by page id: precomputed, without an error put right.
+
+    Raises CourseError where the file is missing, damaged or of other pages than those that are drawn today.
+    """
+    try:
+        content = json.loads(gzip.decompress(OCR_FILE.read_bytes()))
+    except (OSError, EOFError, ValueError):
+        content = {}
+    if content.get("pages") != pages_folder().name:
+        raise CourseError(
+            f"data/{OCR_FILE.name} is missing, damaged or of other pages: restore it with `git checkout data`, or make it "
+            "with `python -m course_utils.maintain.ocr` (a quarter of an hour)."
+        )
+    return content["texts"]

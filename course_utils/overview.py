@@ -23,9 +23,10 @@ def profile_table() -> pd.DataFrame:
 
 
 def lesson_table() -> pd.DataFrame:
-    """Time and memory of each lesson in each profile, as its first cell says, and the time of all of them together."""
+    """Minutes that each lesson takes to learn, its time and memory in each profile, and the times of all together."""
     headers = [lesson.header() for lesson in find_lessons(NOTEBOOKS)]
-    table = {}
+    learning = {h.title: format_minutes(h.learning) for h in headers}
+    table = {"to learn": learning | {"all of them": format_minutes(sum(h.learning or 0 for h in headers))}}
     for name in PROFILES:
         needs = {h.title: f"{format_minutes(h.minutes.get(name))}, {h.memory.get(name, 0):g} GB" for h in headers}
         table[name] = needs | {"all of them": format_minutes(sum(h.minutes.get(name, 0) for h in headers))}

@@ -1,5 +1,8 @@
 """Readers who know too little."""
 
+import gzip
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,3 +53,15 @@ def simulate(candidates, found, relevant, pages, k=10, draws=8000):
 def test_the_expected_score_agrees_with_a_simulation(candidates, found, relevant, pages):
     exact = baselines.expected_ndcg(candidates, found, relevant, pages)
     assert exact == pytest.approx(simulate(candidates, found, relevant, pages), abs=0.012)
+
+
+def test_ocr_of_other_pages_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "OCR_FILE", tmp_path / "ocr.json.gz")
+    for pages, works in ((baselines.pages_folder().name, True), ("factbook-0", False)):
+        content = {"pages": pages, "texts": {"a": "words"}}
+        baselines.OCR_FILE.write_bytes(gzip.compress(json.dumps(content).encode()))
+        if works:
+            assert baselines.ocr_texts() == {"a": "words"}
+        else:
+            with pytest.raises(CourseError, match="course_utils.maintain.ocr"):
+                baselines.ocr_texts()

@@ -133,6 +133,20 @@ def test_the_page_model_s_lead_over_minilm_is_larger_with_the_scans(metrics):
     assert metrics["ndcg@10/before-over-minilm-text/all/low"] > metrics["ndcg@10/before-over-minilm-text/text/high"]
 
 
+@pytest.mark.parametrize("system", ["ocr-bm25", "ocr-minilm"])
+def test_ocr_gives_text_systems_the_scans_to_read(metrics, system):
+    layer = {"ocr-bm25": "bm25", "ocr-minilm": "minilm-text"}[system]
+    assert metrics[f"ndcg@10/{system}/scan/low"] > metrics[f"ndcg@10/{layer}/scan"]
+    for which in ("", "/scan", "/text"):
+        assert metrics[f"ndcg@10/{system}{which}/low"] <= metrics[f"ndcg@10/{system}{which}"]
+        assert metrics[f"ndcg@10/{system}{which}"] <= metrics[f"ndcg@10/{system}{which}/high"]
+    assert metrics[f"ndcg@10/{system}/low"] > metrics[f"ndcg@10/{layer}"]
+
+
+def test_seconds_a_page_are_measured_for_ocr_and_for_the_page_model(metrics):
+    assert metrics["seconds/page/ocr"] > 0 and metrics["seconds/page/model"] > 0
+
+
 def test_the_interval_of_a_difference_is_narrower_than_that_of_a_score(metrics):
     def width(name):
         return metrics[f"{name}/high"] - metrics[f"{name}/low"]

@@ -41,10 +41,11 @@ def ours(statement):
 def test_the_first_cell_says_what_it_gives_and_what_it_takes(lesson, cells):
     header = cells[0].source
     assert re.match(rf"# {lesson.stem[:2]} · \S", header)
-    parts = re.split(r"^\*\*(You will be able to|Time|Memory|Read first)\*\*", header, flags=re.MULTILINE)
-    assert parts[1::2] == ["You will be able to", "Time", "Memory", "Read first"]
-    goals, time, memory = parts[2:7:2]
+    parts = re.split(r"^\*\*(You will be able to|Time|Learning time|Memory|Read first)\*\*", header, flags=re.MULTILINE)
+    assert parts[1::2] == ["You will be able to", "Time", "Learning time", "Memory", "Read first"]
+    goals, time, learning, memory = parts[2:9:2]
     assert 3 <= bullets(goals) <= 5
+    assert re.fullmatch(r" about (3\d|4[0-5]) min\s+", learning)
     for profile in ("tiny", "t4", "full"):
         assert re.search(rf"\b{profile} (about )?[\d.]+ (min|h)\b", time), f"no time for {profile}"
         assert re.search(rf"\b{profile} [\d.]+ GB\b", memory), f"no memory for {profile}"

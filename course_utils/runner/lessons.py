@@ -18,10 +18,14 @@ UNITS = {"s": 1 / 60, "min": 1, "h": 60}  # minutes in each unit
 
 @dataclass(frozen=True)
 class Header:
-    """A lesson's first cell: `minutes` and `memory` (GB; of the GPU where the profile has one) by name of profile."""
+    """A lesson's first cell: `minutes` and `memory` (GB; of the GPU where the profile has one) by name of profile.
+
+    `learning` are the minutes that a learner takes, None where the cell does not say.
+    """
 
     title: str
     goal: str
+    learning: float | None
     minutes: dict[str, float]
     memory: dict[str, float]
 
@@ -34,9 +38,11 @@ def read_header(text: str) -> Header:
         return re.findall(rf"\b(\w+) (?:about )?([\d.]+) ({units})\b", line[1]) if line else []
 
     title, goal = re.search(r"^# +(.+)", text), re.search(r"^- +(.+)", text, re.MULTILINE)
+    learning = re.search(r"^\*\*Learning time\*\* about (\d+) min$", text, re.MULTILINE)
     return Header(
         title=title[1].strip() if title else "",
         goal=goal[1].strip() if goal else "",
+        learning=float(learning[1]) if learning else None,
         minutes={profile: float(number) * UNITS[unit] for profile, number, unit in values("Time", "s|min|h")},
         memory={profile: float(number) for profile, number, _ in values("Memory", "GB")},
     )

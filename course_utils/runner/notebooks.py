@@ -27,8 +27,8 @@ MARKER = re.compile(r"^.*</?\s*solution.*$", re.IGNORECASE | re.MULTILINE)
 FILE_NAME = re.compile(r"\d\d_\w+\.py")
 TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- /lessons -->)", re.DOTALL)
 TABLE_HEAD = (
-    "| # | lesson | you will be able to, among other things | `tiny` | memory | `t4` | `full` |",
-    "| --- | --- | --- | --- | --- | --- | --- |",
+    "| # | lesson | you will be able to, among other things | learning | `tiny` | memory | `t4` | `full` |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 SPACING = ("lines_to_next_cell", "lines_to_end_of_cell_marker")  # jupytext's notes on blank lines in the source
 METADATA = {
@@ -108,7 +108,8 @@ def _row(name: str, first_cell: str) -> str:
     number, _, title = header.title.partition(" · ")
     times = [format_minutes(header.minutes.get(profile)) for profile in ("tiny", "t4", "full")]
     memory = f"{header.memory['tiny']:g} GB" if "tiny" in header.memory else "–"
-    return f"| {' | '.join([number, f'[{title}](notebooks/{name})', header.goal, times[0], memory, *times[1:]])} |"
+    cells = [number, f"[{title}](notebooks/{name})", header.goal, format_minutes(header.learning), times[0], memory]
+    return f"| {' | '.join([*cells, *times[1:]])} |"
 
 
 def write_all(folder: Path = NOTEBOOKS) -> list[Path]:

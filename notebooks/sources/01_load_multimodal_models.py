@@ -9,6 +9,8 @@
 #
 # **Time** tiny 1 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 24 GB of GPU memory
 #
 # **Read first** nothing

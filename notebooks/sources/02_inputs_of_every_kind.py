@@ -10,6 +10,8 @@
 #
 # **Time** tiny 1 min · t4 about 5 min · full about 5 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 2 GB · t4 8 GB of GPU memory · full 12 GB of GPU memory
 #
 # **Read first** lesson 01, for what a modality is

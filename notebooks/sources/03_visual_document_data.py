@@ -10,6 +10,8 @@
 #
 # **Time** tiny 2 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** lesson 01, for pixels and tokens

@@ -10,6 +10,8 @@
 #
 # **Time** tiny 5 min · t4 about 20 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 04 explains intervals, 06 the cached loss; 07 trains the model that we

@@ -9,6 +9,8 @@
 #
 # **Time** tiny 3 min · t4 about 20 min · full about 20 min (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 5 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 uses the loss that this lesson takes apart

@@ -7,7 +7,9 @@
 # - measure NDCG@10 before and after on pages that training never saw, with an interval for the gain
 # - save the model without leaking the pages it was trained on
 #
-# **Time** tiny 5 min · t4 about 2 h · full about 3 h (the two on a GPU are estimates, not measured here)
+# **Time** tiny 5 min · t4 about 2 h · full about 3 h (estimates on a GPU)
+#
+# **Learning time** about 45 min
 #
 # **Memory** tiny 2 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #

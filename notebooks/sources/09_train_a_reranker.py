@@ -9,6 +9,8 @@
 #
 # **Time** tiny 6 min · t4 about 3 h · full about 3 h (the two on a GPU are estimates, not measured here)
 #
+# **Learning time** about 40 min
+#
 # **Memory** tiny 1.6 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 trains the retriever whose results are reranked here
