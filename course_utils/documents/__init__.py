@@ -1,0 +1,20 @@
+"""Your own documents: PDFs to pages, text for scans, judgements by hand, and a search that follows its folder."""
+
+from course_utils.documents.judging import judge, read_judgements, write_judgements
+from course_utils.documents.reading import Reading, read_folder
+from course_utils.documents.reports import print_reports
+from course_utils.documents.scans import read_scans
+from course_utils.documents.store import embed_pages, load_collection, save_collection
+
+__all__ = [
+    "Reading",
+    "embed_pages",
+    "judge",
+    "load_collection",
+    "print_reports",
+    "read_folder",
+    "read_judgements",
+    "read_scans",
+    "save_collection",
+    "write_judgements",
+]
