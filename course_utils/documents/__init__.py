@@ -4,13 +4,15 @@ from course_utils.documents.judging import judge, read_judgements, write_judgeme
 from course_utils.documents.reading import Reading, read_folder
 from course_utils.documents.reports import print_reports
 from course_utils.documents.scans import read_scans
-from course_utils.documents.store import embed_pages, load_collection, save_collection
+from course_utils.documents.store import MANUAL, embed_pages, load_collection, mark, save_collection
 
 __all__ = [
+    "MANUAL",
     "Reading",
     "embed_pages",
     "judge",
     "load_collection",
+    "mark",
     "print_reports",
     "read_folder",
     "read_judgements",

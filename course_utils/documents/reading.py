@@ -1,21 +1,28 @@
 """From a folder of PDFs to pages: an image and the text of each, and a sentence for all that could not be read."""
 
+import contextlib
 import hashlib
 import json
-import multiprocessing
+import os
+import queue
 import re
 import shutil
+import subprocess
+import sys
+import threading
 import time
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from course_utils.documents.worker import DAMAGED, serve
+from course_utils import paths
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
+from course_utils.pdf_worker import DAMAGED
 
 VERSION = 1  # of what is kept of a page; another one reads everything again
 PAGE_SECONDS = 30  # for one page
@@ -179,39 +186,52 @@ class _Worker:
 
     def _answers(self, job: tuple, pages: list, notes: list, end: float) -> tuple[int, str]:
         """Collect the answers to a job; the page at which it stopped and why, "" where it came to its end."""
-        self._start()
         at = 0
-        try:
-            self.pipe.send(job)
-            while True:
-                if not self.pipe.poll(max(0.1, min(self.page_seconds, end - time.monotonic()))):
-                    return at, "takes too long"
-                kind, number, *rest = self.pipe.recv()
-                if kind == "done":
-                    return at, ""
-                if kind == "next":
-                    at = number
-                elif kind == "page":
-                    pages.append({"page": number} | rest[0])
-                else:
-                    notes.append((str(number or ""), kind == "refused", rest[0]))
-        except (EOFError, OSError):
-            return at, "needs too much memory, or is damaged"
+        if self.process is None:
+            self._start()
+        with contextlib.suppress(OSError):  # of a worker that has died: its answers end
+            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.flush()
+        while True:
+            try:
+                line = self.answers.get(timeout=max(0.1, min(self.page_seconds, end - time.monotonic())))
+            except queue.Empty:
+                return at, "takes too long"
+            if line is None:
+                return at, "needs too much memory, or is damaged"
+            kind, number, *rest = json.loads(line)
+            if kind == "done":
+                return at, ""
+            if kind == "next":
+                at = number
+            elif kind == "page":
+                pages.append({"page": number} | rest[0])
+            else:
+                notes.append((str(number or ""), kind == "refused", rest[0]))
 
     def _start(self) -> None:
-        if self.process is None:
-            context = multiprocessing.get_context("spawn")
-            self.pipe, end = context.Pipe()
-            self.process = context.Process(target=serve, args=(end,), daemon=True)
-            self.process.start()
-            end.close()
+        command = [sys.executable, "-m", "course_utils.pdf_worker"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each of its threads claims address space
+        self.process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, text=True, encoding="utf-8", **pipes)
+        self.answers: queue.Queue = queue.Queue()
+        arguments = (self.process.stdout, self.answers)
+        threading.Thread(target=_collect, args=arguments, daemon=True).start()
 
     def _stop(self) -> None:
         if self.process is not None:
-            self.pipe.close()
             self.process.kill()
-            self.process.join()
+            self.process.wait()
+            self.process.stdin.close()
             self.process = None
+
+
+def _collect(lines: Iterable[str], answers: queue.Queue) -> None:
+    """Put each whole line into the queue, and None at the end."""
+    for line in lines:
+        if line.endswith("\n"):
+            answers.put(line)
+    answers.put(None)
 
 
 def _joined(notes: list[tuple[str, bool, str]]) -> list[tuple[str, bool, str]]:

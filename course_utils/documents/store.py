@@ -1,9 +1,9 @@
 """A collection that is searched: vectors beside each document's images, and an engine that follows its folder."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
-from functools import cache as once
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +15,36 @@ from course_utils.checkpoints import checkpoint, fingerprint
 from course_utils.corpus import Corpus
 from course_utils.documents.reading import read_folder
 from course_utils.errors import CourseError
-from course_utils.files import atomic_write
+from course_utils.files import atomic_write, sha256
 from course_utils.machine import device
 from course_utils.profiles import load_profile
 from course_utils.search.engine import Engine
 
 LESSON = "12_your_own_documents"
+MANUAL = paths.DATA / "manual"
 
 
-def embed_pages(
-    pages: pd.DataFrame, name: str, encode: Callable, column: str = "image", fresh: bool = False
-) -> tuple[np.ndarray, int]:
+def embed_pages(pages: pd.DataFrame, name: str, encode: Callable, column: str = "image") -> tuple[np.ndarray, int]:
     """Vectors (n, d) of all pages, float32, and how many pages were embedded now.
 
-    Each document's vectors are kept beside its images, under `name`; documents that have them are not embedded again,
-    unless `fresh`. encode takes a list of the column's values. Name the model and all that changes its vectors.
+    Each document's vectors are kept beside its images, under `name`; documents that have them are not embedded again.
+    encode takes a list of the column's values. Name the model and all that changes its vectors.
     """
     parts, embedded = [], 0
     for _, rows in pages.groupby("document", sort=False):
         file = Path(rows["image"].iloc[0]).with_name(f"{name}.npy")
-        vectors = None if fresh or not file.exists() else np.load(file)
+        vectors = None if not file.exists() else np.load(file)
         if vectors is None or len(vectors) != len(rows):
             vectors, embedded = np.asarray(encode(rows[column].tolist()), dtype=np.float32), embedded + len(rows)
             np.save(file, vectors)
         parts.append(vectors)
     return np.concatenate(parts), embedded
+
+
+def mark(model: str) -> str:
+    """A short name for the vectors of a model: a hash of its weights, or of a checkpoint's name or files."""
+    weights = sorted(Path(model).glob("*.safetensors"))
+    return sha256(weights[0])[:12] if weights else fingerprint(model)
 
 
 def save_collection(folder: Path, **facts: str | int) -> Path:
@@ -64,10 +69,8 @@ def load_collection(name: str | Path) -> tuple[Engine, int]:
     loaded = {when: _model(profile, name) for when, name in models.items()}
     vectors, embedded = {}, 0
     for when, name in models.items():
-        name = fingerprint(name)[:12] if when == "before" else "after"
-        vectors[when], count = embed_pages(
-            pages, name, lambda images, when=when: _unit(loaded[when]().encode_document(images))
-        )
+        encode = functools.partial(_documents, loaded[when])
+        vectors[when], count = embed_pages(pages, mark(name), encode)
         embedded = max(embedded, count)
     texts = pages["text"][pages["text"] != ""]
     reader = SentenceTransformer(facts["text_model"] or checkpoint(profile.text_tower), device=device())
@@ -85,7 +88,7 @@ def load_collection(name: str | Path) -> tuple[Engine, int]:
 
 
 def _model(profile, name: str) -> Callable[[], SentenceTransformer]:
-    @once
+    @functools.cache
     def model() -> SentenceTransformer:
         kwargs = {"dtype": profile.dtype, "attn_implementation": profile.attention}
         loaded = SentenceTransformer(
@@ -95,6 +98,10 @@ def _model(profile, name: str) -> Callable[[], SentenceTransformer]:
         return loaded
 
     return model
+
+
+def _documents(model: Callable[[], SentenceTransformer], images: list[str]) -> np.ndarray:
+    return _unit(model().encode_document(images, convert_to_tensor=True).float().cpu())
 
 
 def _ask(model: SentenceTransformer, query) -> np.ndarray:

@@ -1,13 +1,16 @@
 """Reads PDFs in a process of its own, so that a file that crashes, hangs or swells takes nothing else with it.
 
-Only `reading` starts it. A PDF is foreign input for a large C++ library: the parent watches the time, and the system
+Only `documents.reading` starts it; it imports little, since its memory is limited. A PDF is foreign input for a large C++ library: the parent watches the time, and the system
 the memory.
 """
 
 import contextlib
+import json
 import re
+import sys
+import unicodedata
+from collections.abc import Callable
 from itertools import takewhile
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -29,49 +32,55 @@ PASSWORD = "needs a password: save a copy without one, then put that in its plac
 DAMAGED = "is damaged, or no PDF: open it in a viewer and print it to a new PDF."
 
 
-def serve(parent: Connection) -> None:
-    """Answer jobs (file, first page, folder, pixels) until the parent closes; each ends with ("done", …)."""
+def main() -> None:
+    """Answer jobs, one a line of JSON (file, first page, folder, pixels), until there are no more.
+
+    An answer is a line (kind, page number, more); the last of a job has the kind "done".
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            _document(parent, *parent.recv())
+
+    def send(*answer) -> None:
+        print(json.dumps(answer), flush=True)
+
+    for job in sys.stdin:
+        _document(send, *json.loads(job))
 
 
-def _document(parent: Connection, file: str, first: int, folder: str, pixels: int) -> None:
+def _document(send: Callable, file: str, first: int, folder: str, pixels: int) -> None:
     try:
         document = pdfium.PdfDocument(file)
         count = len(document)
     except pdfium.PdfiumError as error:
         locked = error.err_code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY)
-        parent.send(("refused", 0, PASSWORD if locked else DAMAGED))
-        return parent.send(("done", 0))
+        send("refused", 0, PASSWORD if locked else DAMAGED)
+        return send("done", 0)
     except OSError:
-        parent.send(("refused", 0, "cannot be read: check that it is there and that you may read it."))
-        return parent.send(("done", 0))
+        send("refused", 0, "cannot be read: check that it is there and that you may read it.")
+        return send("done", 0)
     if not count:
-        parent.send(("refused", 0, "has no pages."))
+        send("refused", 0, "has no pages.")
     if count > MAX_PAGES and first == 1:
-        parent.send(("refused", 0, f"claims {count:,} pages: only the first {MAX_PAGES:,} are read. Split it."))
+        send("refused", 0, f"claims {count:,} pages: only the first {MAX_PAGES:,} are read. Split it.")
     titles, chapters = _outline(document)
     for number in range(first, min(count, MAX_PAGES) + 1):
-        parent.send(("next", number))
+        send("next", number)
         try:
             note, page = _page(document, number, Path(folder), pixels)
         except (pdfium.PdfiumError, MemoryError, ValueError, OSError) as error:
             what = "is too large for the memory" if isinstance(error, MemoryError) else "is damaged"
-            parent.send(("refused", number, f"{what}, so it is left out."))
+            send("refused", number, f"{what}, so it is left out.")
             continue
         if note:
-            parent.send(("noted" if page else "refused", number, note))
+            send("noted" if page else "refused", number, note)
         if page:
             page["titles"] = titles.get(number, [])
             page["chapter"] = max((start for start in chapters if start <= number), default=0)
-            parent.send(("page", number, page))
+            send("page", number, page)
     document.close()
-    parent.send(("done", count))
+    send("done", count)
 
 
 def _outline(document: pdfium.PdfDocument) -> tuple[dict[int, list[str]], list[int]]:
@@ -100,7 +109,8 @@ def _page(document, number: int, folder: Path, pixels: int) -> tuple[str, dict |
     text, heading = _text(page)
     image = _render(page, (pixels / (width * height)) ** 0.5)
     letters = sum(letter.isalpha() for letter in text)
-    layer = letters >= MIN_LETTERS and letters > 0.3 * len(re.sub(r"\s", "", text))
+    strange = sum(unicodedata.category(letter) in ("Cc", "Cn", "Co") or letter == "\ufffd" for letter in text)
+    layer = letters >= MIN_LETTERS and strange < 0.1 * len(text)
     if not letters and np.asarray(image.convert("L").resize((64, 64)), float).std() < FLAT:
         return "is empty, so it is left out.", None
     name = f"p{number:04d}"
@@ -147,3 +157,7 @@ def _text(page) -> tuple[str, str]:
 def _clean(words: str) -> str:
     """Printable, on one line."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+
+
+if __name__ == "__main__":
+    main()
