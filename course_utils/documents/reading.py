@@ -52,7 +52,7 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
     `cache` has a folder for each document. A file is known by its content: what is there is not read again, and the
     folder of a document that is no longer in `folder` is removed, with all that others wrote there. Each file is read
     in a worker process, with limits of time and memory. Raises CourseError if the
-    folder is missing or has no PDF.
+    folder is missing, has no PDF, or no page could be read.
     """
     folder, cache = Path(folder).expanduser(), Path(cache)
     files, notes = find_pdfs(folder)
@@ -83,6 +83,8 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
         for document, name, record in records
         for page in record["pages"]
     ]
+    if not rows:
+        raise CourseError(f"No page in {folder} could be read. The first reason: {_first_reason(records, notes)}")
     ids = [f"{row[0]}-p{row[2]:04d}" for row in rows]
     notes += [(name, *note) for _, name, record in records for note in record["notes"]]
     return Reading(
@@ -91,13 +93,18 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
     )
 
 
+def _first_reason(records: list, notes: list) -> str:
+    notes = [(name, *note) for _, name, record in records for note in record["notes"]] + notes
+    return f"{notes[0][0]} {notes[0][-1]}" if notes else "there is nothing on them."
+
+
 def find_pdfs(folder: Path) -> tuple[list[Path], list[tuple]]:
     """The files that are PDFs by name or by content, in order, and a note for every other file."""
     if not folder.is_dir():
         raise CourseError(f"There is no folder {folder}: set FOLDER to a folder of PDFs, or leave it empty.")
     found, notes = [], []
     for file in sorted(path for path in folder.rglob("*") if not path.is_dir() or path.suffix.lower() == ".pdf"):
-        if file.name.startswith(".") or file.name == "queries.csv":
+        if file.name.startswith(".") or file.name in ("queries.csv", "judgements.csv"):
             continue
         if file.suffix.lower() == ".pdf" or _starts_as_pdf(file):
             found.append(file)
