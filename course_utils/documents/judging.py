@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
 import pandas as pd
 
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
+
+if TYPE_CHECKING:
+    import ipywidgets as widgets
 
 COLUMNS = ["query", "page", "grade"]
 
@@ -34,11 +37,13 @@ def write_judgements(file: Path, judgements: Mapping[tuple[str, str], int]) -> P
     return atomic_write(file, pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, lineterminator="\n"))
 
 
-def judge(pairs: Iterable[tuple[str, str]], images: Mapping[str, str], file: Path) -> widgets.VBox:
+def judge(pairs: Iterable[tuple[str, str]], images: Mapping[str, str], file: Path) -> "widgets.VBox":
     """A widget that asks, for each pair of query and page id without a judgement in `file`, if the page answers.
 
     images: the image file of each page id. Each click writes `file`.
     """
+    import ipywidgets as widgets  # only here: reading judgements does without
+
     known = read_judgements(file)
     open_pairs = [pair for pair in dict.fromkeys(pairs) if pair not in known]
     question, image = widgets.HTML(), widgets.Image(format="png", width=420)
@@ -54,7 +59,7 @@ def judge(pairs: Iterable[tuple[str, str]], images: Mapping[str, str], file: Pat
         question.value = f"{len(open_pairs)} left. Does this page answer <b>{_escaped(query)}</b>? ({_escaped(page)})"
         image.value = Path(images[page]).read_bytes()
 
-    def clicked(button: widgets.Button) -> None:
+    def clicked(button: "widgets.Button") -> None:
         pair = open_pairs.pop(0)
         if button.description != "skip":
             known[pair] = int(button.description == "answers")

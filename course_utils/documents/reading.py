@@ -26,9 +26,11 @@ from course_utils.pdf_worker import DAMAGED
 
 VERSION = 1  # of what is kept of a page; another one reads everything again
 PAGE_SECONDS = 30  # for one page
+START_SECONDS = 60  # for the reader to start and open a file
 FILE_SECONDS = 900  # for one file
 RESTARTS = 3  # of the worker, for one file
 MAX_BYTES = 2**30  # of a file
+COMMAND = [sys.executable, "-m", "course_utils.pdf_worker"]
 COLUMNS = ("document", "file", "page", "image", "width", "height", "scan", "text", "titles", "heading", "chapter")
 
 
@@ -193,20 +195,22 @@ class _Worker:
 
     def _answers(self, job: tuple, pages: list, notes: list, end: float) -> tuple[int, str]:
         """Collect the answers to a job; the page at which it stopped and why, "" where it came to its end."""
-        at = 0
+        at, patience = 0, self.page_seconds
         if self.process is None:
             self._start()
+            patience = START_SECONDS
         with contextlib.suppress(OSError):  # of a worker that has died: its answers end
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
         while True:
             try:
-                line = self.answers.get(timeout=max(0.1, min(self.page_seconds, end - time.monotonic())))
+                line = self.answers.get(timeout=max(0.1, min(patience, end - time.monotonic())))
             except queue.Empty:
                 return at, "takes too long"
             if line is None:
                 return at, "needs too much memory, or is damaged"
             kind, number, *rest = json.loads(line)
+            patience = self.page_seconds
             if kind == "done":
                 return at, ""
             if kind == "next":
@@ -217,10 +221,9 @@ class _Worker:
                 notes.append((str(number or ""), kind == "refused", rest[0]))
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "course_utils.pdf_worker"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each of its threads claims address space
-        self.process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, text=True, encoding="utf-8", **pipes)
+        self.process = subprocess.Popen(COMMAND, cwd=paths.ROOT, env=environment, text=True, encoding="utf-8", **pipes)
         self.answers: queue.Queue = queue.Queue()
         arguments = (self.process.stdout, self.answers)
         threading.Thread(target=_collect, args=arguments, daemon=True).start()

@@ -5,20 +5,23 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sentence_transformers import SentenceTransformer
 
 from course_utils import paths
 from course_utils.checkpoints import checkpoint, fingerprint
-from course_utils.corpus import Corpus
 from course_utils.documents.reading import read_folder
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
 from course_utils.machine import device
 from course_utils.profiles import load_profile
-from course_utils.search.engine import Engine
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from course_utils.search import Engine
 
 LESSON = "12_your_own_documents"
 MANUAL = paths.DATA / "manual"
@@ -52,12 +55,17 @@ def save_collection(folder: Path, **facts: str | int) -> Path:
     return atomic_write(Path(folder) / "collection.json", json.dumps(facts, indent=1))
 
 
-def load_collection(name: str | Path) -> tuple[Engine, int]:
+def load_collection(name: str | Path) -> tuple["Engine", int]:
     """The search of a collection that lesson 12 saved, by name or folder, and how many pages were embedded for it.
 
     The folder of PDFs is read anew: a PDF that was added is embedded, one that was removed is gone from images, vectors
     and index. Scans are found by the page model. Raises CourseError if there is no such collection.
     """
+    from sentence_transformers import SentenceTransformer  # takes seconds, and reading PDFs does without
+
+    from course_utils.corpus import Corpus
+    from course_utils.search import Engine
+
     folder = Path(name) if isinstance(name, Path) else paths.BUILD / LESSON / name
     try:
         facts = json.loads((folder / "collection.json").read_text(encoding="utf-8"))
@@ -87,7 +95,7 @@ def load_collection(name: str | Path) -> tuple[Engine, int]:
     return engine, embedded
 
 
-def _model(profile, name: str) -> Callable[[], SentenceTransformer]:
+def _model(profile, name: str) -> Callable[[], "SentenceTransformer"]:
     @functools.cache
     def model() -> SentenceTransformer:
         kwargs = {"dtype": profile.dtype, "attn_implementation": profile.attention}
@@ -100,11 +108,11 @@ def _model(profile, name: str) -> Callable[[], SentenceTransformer]:
     return model
 
 
-def _documents(model: Callable[[], SentenceTransformer], images: list[str]) -> np.ndarray:
+def _documents(model: Callable[[], "SentenceTransformer"], images: list[str]) -> np.ndarray:
     return _unit(model().encode_document(images, convert_to_tensor=True).float().cpu())
 
 
-def _ask(model: SentenceTransformer, query) -> np.ndarray:
+def _ask(model: "SentenceTransformer", query) -> np.ndarray:
     encode = model.encode_query if isinstance(query, str) else model.encode_document
     return encode(query, convert_to_tensor=True).float().cpu().numpy()
 
