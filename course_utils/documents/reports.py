@@ -36,28 +36,27 @@ def print_reports(cache: Path | None = None) -> Path:
     return folder
 
 
-def _print(data: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def plan(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is printed: the pages (rows of the side table, by page id) and the queries (query, page id)."""
     table = pd.read_parquet(data / "pages.parquet").set_index("page_id")
-    lines = (data / "eval.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = pd.DataFrame(
-        [{"query": row["query"], "page": Path(row["image_file_name"]).stem} for row in map(json.loads, lines)]
-    )
-    asked["country"] = table["country"][asked["page"]].to_numpy()
+    rows = [json.loads(line) for line in (data / "eval.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = [{"query": row["query"], "page": Path(row["image_file_name"]).stem} for row in rows]
+    asked = pd.DataFrame(asked).assign(country=lambda asked: table["country"][asked["page"]].to_numpy())
     counts = asked["country"].value_counts()
     test = set(counts.index[counts >= QUERIES])
-    chosen = table[
-        (table["split"] == "test") & table["country"].isin(test)
-        | (table["split"] == "train") & ~table["country"].isin(test)
-    ]
+    own_split = table["country"].isin(test).map({True: "test", False: "train"})
+    return table[table["split"] == own_split], asked[asked["country"].isin(test)][["query", "page"]]
+
+
+def _print(data: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pages, asked = plan(data)
     pdfmetrics.registerFont(TTFont("text", str(paths.DATA / "fonts" / "LiberationSans-Regular.ttf")))
     places = {}
-    for country, rows in tqdm(chosen.groupby("country"), "printing reports", unit="report"):
-        file = f"{slug(country)}.pdf"
-        rows = rows.sort_values("topic")
+    for country, rows in tqdm(pages.groupby("country"), "printing reports", unit="report"):
+        file, rows = f"{slug(country)}.pdf", rows.sort_values("topic")
         _report(data, folder / file, country, rows)
         places |= {page: (file, number) for number, page in enumerate(rows.index, start=1)}
-    asked = asked[asked["page"].isin(places)]
     found = [(row.query, *places[row.page]) for row in asked.itertuples(index=False)]
     queries = pd.DataFrame(found, columns=["query", "file", "page"])
     atomic_write(folder / "queries.csv", queries.to_csv(index=False))

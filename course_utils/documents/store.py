@@ -46,7 +46,7 @@ def embed_pages(pages: pd.DataFrame, name: str, encode: Callable, column: str = 
 
 def mark(model: str) -> str:
     """A short name for the vectors of a model: a hash of its weights, or of a checkpoint's name or files."""
-    weights = sorted(Path(model).glob("*.safetensors"))
+    weights = sorted(Path(model).rglob("*.safetensors"))
     return sha256(weights[0])[:12] if weights else fingerprint(model)
 
 
