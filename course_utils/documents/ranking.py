@@ -12,6 +12,7 @@ def bm25(ids: Sequence[str], texts: Sequence[str], queries: Sequence[str], k: in
 
     ids, texts: of the pages, in the same order. English stop words are left out. No query gives no ranking.
     """
+    texts, queries = list(texts), list(queries)
     if not queries or not texts:
         return [[] for _ in queries]
     silent = {"show_progress": False}

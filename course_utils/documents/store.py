@@ -61,16 +61,16 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
     The folder of PDFs is read anew: a PDF that was added is embedded, one that was removed is gone from images, vectors
     and index. Scans are found by the page model. Raises CourseError if there is no such collection.
     """
-    from sentence_transformers import SentenceTransformer  # takes seconds, and reading PDFs does without
-
-    from course_utils.corpus import Corpus
-    from course_utils.search import Engine
-
     folder = Path(name) if isinstance(name, Path) else paths.BUILD / LESSON / name
     try:
         facts = json.loads((folder / "collection.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise CourseError(f"There is no collection {name}: run `course run 12`, which saves what it made.") from None
+    from sentence_transformers import SentenceTransformer  # takes seconds, and reading PDFs does without
+
+    from course_utils.corpus import Corpus
+    from course_utils.search import Engine
+
     profile = load_profile(facts["profile"])
     pages = read_folder(facts["pdfs"], folder / "pages", facts["pixels"]).pages
     models = {"before": profile.embedder} | ({"after": facts["model"]} if facts["model"] else {})

@@ -46,7 +46,7 @@ from course_utils import documents, evaluation, plots
 from course_utils.adapters import add_lora
 from course_utils.checkpoints import checkpoint
 from course_utils.exercises import check
-from course_utils.profiles import load_profile
+from course_utils.profiles import PROFILES, load_profile
 from course_utils.recording import Run
 
 # %% [markdown]
@@ -64,7 +64,7 @@ P = load_profile(PROFILE)
 run = Run("12_your_own_documents", profile=PROFILE, seed=SEED)
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 rng = np.random.default_rng(SEED)
-folders = {"yours": Path(FOLDER)} if FOLDER else {"reports": documents.print_reports()}
+folders = {"yours": Path(FOLDER).expanduser()} if FOLDER else {"reports": documents.print_reports()}
 if not FOLDER:
     folders["manual"] = documents.MANUAL
 print({name: str(folder.name) for name, folder in folders.items()})
@@ -129,7 +129,7 @@ plots.pages_row([drawn], [f"drawn with {drawn.width}x{drawn.height} pixels"])
 def overview(pages):
     """What a collection is like, in a few figures."""
     bits = []
-    for image in pages["image"]:
+    for image in pages["image"][:3000]:
         grey = np.asarray(Image.open(image).convert("L").resize((9, 8)))
         bits.append((grey[:, :-1] > grey[:, 1:]).ravel())
     signs = np.where(np.array(bits), 1.0, -1.0)
@@ -143,10 +143,10 @@ def overview(pages):
             "languages": named or "no text", "longest side, inches": round(largest, 1)}  # fmt: skip
 
 
-budgets = {name: load_profile(name).pixels["longest_edge"] // 1024 for name in ("tiny", "t4", "full")}
 table = pd.DataFrame({name: overview(each) for name, each in pages.items()})
-for profile, tokens in budgets.items():
-    table.loc[f"tokens at most, {profile}"] = [f"{tokens * len(each):,}" for each in pages.values()]
+for profile in PROFILES.values():
+    tokens = profile.longest_edge // 1024
+    table.loc[f"tokens at most, {profile.name}"] = [f"{tokens * len(each):,}" for each in pages.values()]
 table
 
 # %% [markdown]
@@ -310,7 +310,7 @@ def keep(found, pages):
             vectors = encode(model, rows["query"], query=True), encode(model, there["image"])
             best = evaluation.rankings(*vectors, list(there.index), k=10)
         else:
-            best = documents.bm25(there.index, there["text"], rows["query"].tolist())
+            best = documents.bm25(there.index, there["text"], rows["query"])
         table.loc[rows.index, "lost"] = [
             page not in ten for page, ten in zip(rows["page"], best, strict=True)
         ]
@@ -595,7 +595,7 @@ check("choose from figures", choice, tests)
 #
 # `course serve --collection NAME` opens the search page of lesson 10 on a collection that this lesson saved. The folder
 # of PDFs is read anew at each start: only new files are embedded, and of a removed file nothing is left in index,
-# images or vectors. We try it with three PDFs, then a fourth.
+# images or vectors. We try it on a small shelf of PDFs, and count what is embedded.
 
 # %%
 for name, folder in folders.items():
