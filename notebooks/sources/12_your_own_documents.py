@@ -222,7 +222,7 @@ def written(pages):
             words = re.sub(
                 r"^(chapter|appendix)?\s*[A-Z\d]*[\d.]+\s+", "", title, flags=re.IGNORECASE
             ).strip()
-            if len(words.split()) > 1 and sum(map(str.isalpha, words)) >= 8:
+            if len(words.split()) > 1 and sum(map(str.isalpha, words)) >= max(8, 0.6 * len(words)):
                 found.append((words, page, source))
     return found
 
@@ -510,8 +510,7 @@ def finetune(kind, data, folder):
     learner, mini_batch, choices = learner_and_choices(kind)
     loss = losses.CachedMultipleNegativesRankingLoss(learner, mini_batch_size=mini_batch)
     common = {"warmup_steps": 0.1, "batch_sampler": "no_duplicates", "save_strategy": "no", "seed": SEED}
-    common |= {"logging_steps": 0.1, "report_to": "none", "output_dir": str(folder / "training")}
-    args = SentenceTransformerTrainingArguments(**common, **choices)
+    args = SentenceTransformerTrainingArguments(str(folder / "training"), **common, **choices)
     SentenceTransformerTrainer(model=learner, args=args, train_dataset=data, loss=loss).train()
     shutil.rmtree(folder / "model", ignore_errors=True)
     learner.save_pretrained(str(folder / "model"), create_model_card=False)
