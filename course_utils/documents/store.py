@@ -97,7 +97,9 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
 
 def _model(profile, name: str) -> Callable[[], "SentenceTransformer"]:
     @functools.cache
-    def model() -> SentenceTransformer:
+    def model() -> "SentenceTransformer":
+        from sentence_transformers import SentenceTransformer
+
         kwargs = {"dtype": profile.dtype, "attn_implementation": profile.attention}
         loaded = SentenceTransformer(
             name if Path(name).is_dir() else checkpoint(name), device=device(), model_kwargs=kwargs
