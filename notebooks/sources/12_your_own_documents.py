@@ -351,24 +351,26 @@ run.record("queries/kept", sum(map(len, kept.values())))
 minilm = SentenceTransformer(checkpoint(P.text_tower), device=device())
 
 
-def systems(name, model, minilm):
-    """The rankings of all queries by each system, 50 pages deep."""
+def rank(name, embedder, column):
+    """The rankings of all queries, 50 pages deep, by vectors of the pages' texts or images."""
     rows, queries = test[name], [query for query, _ in asked[name]]
-    ids, texts = list(rows.index), rows["text"].tolist()
-    found = {"bm25": documents.bm25(ids, texts, queries, k=50)}
-    text_vectors = encode(minilm, queries, query=True), encode(minilm, texts)
-    found["minilm"] = evaluation.rankings(*text_vectors, ids, k=50)
-    page_vectors = encode(model, queries, query=True), encode(model, rows["image"])
-    found["page"] = evaluation.rankings(*page_vectors, ids, k=50)
+    vectors = encode(embedder, queries, query=True), encode(embedder, rows[column])
+    return evaluation.rankings(*vectors, list(rows.index), k=50)
+
+
+ranked = {}
+for name in [name for name in pages if asked[name]]:
+    texts, queries = test[name]["text"], [query for query, _ in asked[name]]
+    found = {"bm25": documents.bm25(texts.index, texts, queries, k=50)}
+    found |= {"minilm": rank(name, minilm, "text"), "page": rank(name, model, "image")}
     found["fusion"] = [documents.fuse(*pair) for pair in zip(found["minilm"], found["page"], strict=True)]
-    return found
-
-
-ranked = {name: systems(name, model, minilm) for name in pages if asked[name]}
+    ranked[name] = found
 if not ranked:
     print(
         "There is no query to measure with: write some into queries.csv (query, file, page) in your folder."
     )
+model = minilm = reranker = None  # on a GPU there is room for few models at once
+torch.cuda.empty_cache()
 
 # %% [markdown]
 # ## 6. Judge
@@ -526,10 +528,11 @@ for name, (kind, data) in trained.items():
     learner = finetune(kind, data, folder)
     models[name] = kind, str(folder / "model")
     assert not list((folder / "model").rglob("assets/*")), "pages in the model's folder"
-    found = systems(name, learner if kind == "page" else model, learner if kind == "minilm" else minilm)
-    after[name] = {system: ndcg(name, rankings) for system, rankings in found.items()}
-    for system in (kind, "fusion"):
-        run.record(f"ndcg@10/{system}/{name}/after", evaluation.bootstrap(after[name][system]))
+    found = ranked[name] | {kind: rank(name, learner, "text" if kind == "minilm" else "image")}
+    found["fusion"] = [documents.fuse(*pair) for pair in zip(found["minilm"], found["page"], strict=True)]
+    after[name] = {system: ndcg(name, found[system]) for system in (kind, "fusion")}
+    for system, scores in after[name].items():
+        run.record(f"ndcg@10/{system}/{name}/after", evaluation.bootstrap(scores))
     gain = evaluation.paired_bootstrap(before[name][kind], after[name][kind])
     run.record(f"ndcg@10/gain/{kind}/{name}", gain)
     said = "training helped" if gain.low > 0 else "it hurt" if gain.high < 0 else "these queries cannot tell"
