@@ -379,7 +379,8 @@ torch.cuda.empty_cache()
 # evaluations **pool**: they take the first results of several systems, and a person judges those. Answers are kept in a
 # CSV at each click, and the judgements as **qrels**, the text format of [TREC](https://trec.nist.gov).
 #
-# The manual's pool (first three of three systems) was judged for this course. Whatever is open appears below: judge.
+# The manual's pool (first three of three systems) was judged for this course. Whatever is open appears below, and stands
+# in a CSV for those who prefer a spreadsheet.
 
 # %%
 judgements = {}
@@ -396,6 +397,7 @@ for name, found in ranked.items():
     lines = [f"{numbers[q]} 0 {page} {grade}\n" for (q, page), grade in known.items() if q in numbers]
     (run.folder / f"{name}.qrels").write_text("".join(lines), encoding="utf-8")
     judgements[name] = known
+    pd.DataFrame(unjudged, columns=["query", "page"]).to_csv(run.folder / f"{name}-open.csv", index=False)
     if name != "reports":  # there, exactly one page answers each query, by construction
         display(documents.judge(unjudged, pages[name]["image"], mine))
 
@@ -440,18 +442,22 @@ def ndcg(name, rankings):
     return np.array([evaluation.ndcg_at_k(ranking, right(name, query)) for (query, _), ranking in pairs])
 
 
-name, lines = next(reversed(ranked), None), {}
+name = next(reversed(ranked), None)
 for system in ("bm25", "minilm") if name else ():
-    few, short = [], []
-    for k, (query, page) in enumerate(asked[name]):
-        judged, ranking = {page, *ranked[name]["bm25"][k][:3]}, ranked[name][system][k]
+    small, short = [], []
+    for (query, page), first, ranking in zip(
+        asked[name], ranked[name]["bm25"], ranked[name][system], strict=True
+    ):
+        judged = {page, *first[:3]}
         relevant = right(name, query, judged)
-        few.append(evaluation.ndcg_at_k(ranking, relevant))
+        small.append(evaluation.ndcg_at_k(ranking, relevant))
         short.append(evaluation.ndcg_at_k([page for page in ranking if page in judged], relevant))
-    lines[system] = {"whole pool": ndcg(name, ranked[name][system]).mean(), "BM25's pool": np.mean(few)}
-    lines[system] |= {"BM25's pool, condensed": np.mean(short)}
-    run.record(f"ndcg@10/{system}/{name}/small-pool", np.mean(few))
-pd.DataFrame(lines).T.round(3)
+    run.record(f"ndcg@10/{system}/{name}/small-pool", np.mean(small))
+    whole = ndcg(name, ranked[name][system]).mean()
+    print(
+        f"{name}, {system}: {whole:.3f} with the whole pool; {np.mean(small):.3f} with BM25's alone,", end=" "
+    )
+    print(f"and {np.mean(short):.3f} if unjudged pages are left out")
 
 # %%
 before, intervals = {}, {}
