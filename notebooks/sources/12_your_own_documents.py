@@ -430,10 +430,9 @@ check("unjudged pages", condensed, tests)
 
 
 # %%
-def right(name, query, judged=None):
-    """The page ids that answer a query, of those judged."""
-    pairs = judgements[name].items()
-    return {page for (q, page), grade in pairs if q == query and grade and (judged is None or page in judged)}
+def right(name, query):
+    """The page ids that answer a query, as far as they are judged."""
+    return {page for (q, page), grade in judgements[name].items() if q == query and grade}
 
 
 def ndcg(name, rankings):
@@ -444,20 +443,15 @@ def ndcg(name, rankings):
 
 name = next(reversed(ranked), None)
 for system in ("bm25", "minilm") if name else ():
-    small, short = [], []
-    for (query, page), first, ranking in zip(
-        asked[name], ranked[name]["bm25"], ranked[name][system], strict=True
-    ):
+    both, lists = [], (asked[name], ranked[name]["bm25"], ranked[name][system])
+    for (query, page), first, ranking in zip(*lists, strict=True):
         judged = {page, *first[:3]}
-        relevant = right(name, query, judged)
-        small.append(evaluation.ndcg_at_k(ranking, relevant))
-        short.append(evaluation.ndcg_at_k([page for page in ranking if page in judged], relevant))
-    run.record(f"ndcg@10/{system}/{name}/small-pool", np.mean(small))
-    whole = ndcg(name, ranked[name][system]).mean()
-    print(
-        f"{name}, {system}: {whole:.3f} with the whole pool; {np.mean(small):.3f} with BM25's alone,", end=" "
-    )
-    print(f"and {np.mean(short):.3f} if unjudged pages are left out")
+        known = [page for page in ranking if page in judged]
+        both.append([evaluation.ndcg_at_k(each, right(name, query) & judged) for each in (ranking, known)])
+    small, short = np.mean(both, axis=0)
+    run.record(f"ndcg@10/{system}/{name}/small-pool", small)
+    print(f"{name}, {system}: whole pool {ndcg(name, ranked[name][system]).mean():.3f};", end=" ")
+    print(f"BM25's alone {small:.3f}, and {short:.3f} if unjudged pages are left out")
 
 # %%
 before, intervals = {}, {}
