@@ -13,6 +13,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 BIN := .venv/bin
 # The stamp is written last and named after what was installed and where, so half an install is done again.
 READY := .venv/ready-$(shell { pwd; cat requirements.lock pyproject.toml; } | cksum | cut -d ' ' -f 1)
+# Two tests at a time, a lesson in a row on one of them: 10 GB at most. One after the other: make test ARGS="-n 0"
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 
 # As constraints, the pins of CUDA packages matter only to a torch that asks for them.
@@ -25,10 +27,10 @@ course: $(READY)
 	$(BIN)/course run --profile $(PROFILE) $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

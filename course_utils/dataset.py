@@ -2,22 +2,14 @@
 
 import pandas as pd
 
+from course_utils.checkpoints import on_hub
 from course_utils.pages.build import build_pages
 from course_utils.profiles import Profile
 
 
 def prepare_dataset(profile: Profile) -> str:
-    """What `load_dataset` takes: the folder of the drawn pages (drawn on first use), or the data set's name on the Hub.
-
-    Where the profile pins a commit of the data set, that commit is downloaded and its folder returned.
-    """
-    if profile.drawn:
-        return str(build_pages())
-    if profile.revision:
-        from huggingface_hub import snapshot_download
-
-        return snapshot_download(profile.dataset, repo_type="dataset", revision=profile.revision)
-    return profile.dataset
+    """What `load_dataset` takes: the folder of the drawn pages (drawn on first use), or what `on_hub` gives."""
+    return str(build_pages()) if profile.drawn else on_hub(profile.dataset, "dataset")
 
 
 def page_table(profile: Profile) -> pd.DataFrame | None:

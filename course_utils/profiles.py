@@ -8,7 +8,10 @@ from course_utils.machine import device
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Values only; the calls stay in the notebooks. Pixels are areas."""
+    """Values only; the calls stay in the notebooks. Pixels are areas.
+
+    Models and the data set are names of stand-ins, or of the Hub; `owner/name@commit` pins runs to a commit.
+    """
 
     name: str
     hardware: str
@@ -25,7 +28,6 @@ class Profile:
     train_split: str  # of the configuration "train"
     dev_config: str
     dev_split: str
-    revision: str = ""  # a commit of the data set on the Hub that runs are pinned to
     train_rows: int
     negatives: int = 1
     batch_size: int

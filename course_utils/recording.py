@@ -94,7 +94,7 @@ class Run:
         """The commit of each model and data set of the profile that a hub gave."""
         profile = PROFILES[self.profile]
         kinds = dict.fromkeys(_models(profile), "model") | {profile.dataset: "dataset"}
-        found = {name: hub_commit(name, kind, profile.revision) for name, kind in kinds.items()}
+        found = {name: hub_commit(name, kind) for name, kind in kinds.items()}
         return {name: commit for name, commit in found.items() if commit}
 
 

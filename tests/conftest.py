@@ -14,6 +14,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Side by side (`make test`), each worker has its share of the cores: two that take all of them are slower than one.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 from course_utils.paths import ROOT, SOLUTIONS  # noqa: E402
 from course_utils.runner.notebooks import find_sources  # noqa: E402, after the environment is set
@@ -21,6 +24,7 @@ from course_utils.runner.notebooks import find_sources  # noqa: E402, after the 
 ONLY_THIS_MACHINE = ROOT / "course_utils" / "maintain" / "rehearsal" / "only_this_machine"
 SLOW_FIXTURES = {"dataset", "execute", "ran"}
 CELL_SECONDS = 30 * 60
+AFTER_07 = {"05", "07", "08", "09"}  # lesson 07, and those that take the model that it leaves
 
 
 def pytest_generate_tests(metafunc):
@@ -31,14 +35,36 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what is slow, refuse an xfail that would swallow any crash, and put lesson 07 before those that use it."""
+    """Mark what is slow, refuse an xfail that would swallow any crash, and say which tests one worker runs in a row."""
     for item in items:
         if SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")
         if any("raises" not in mark.kwargs for mark in item.iter_markers("xfail")):
             raise pytest.UsageError(f"{item.nodeid}: xfail needs raises=, or a crash passes for what was expected.")
-    # Lessons 05, 08, 09, 10 and 11 take the vectors that 07 leaves.
-    items.sort(key=lambda item: re.search(r"test_lesson_(0[589]|1[01])|\[(0[589]|1[01])_", item.nodeid) is not None)
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=rank)
+
+
+def lesson_of(item) -> str:
+    """The number of the lesson that a test executes, or nothing."""
+    found = re.search(r"test_lesson_(\d\d)|\[(\d\d)_", item.nodeid)
+    return found[1] or found[2] if found else ""
+
+
+def group_of(item) -> str:
+    """Tests that one worker runs in a row, since they share what was executed: a lesson's, or a file's."""
+    number = lesson_of(item)
+    if not number:
+        return item.path.stem
+    if "learner" in item.name:
+        return f"short {number}"
+    return "07" if number in AFTER_07 else number
+
+
+def rank(item) -> tuple[int, bool]:
+    """Lesson 07 and those that take its model come first, then other lessons, then their short runs, then the rest."""
+    group = group_of(item)
+    return (group != "07") + (not group.isdigit()) + (not lesson_of(item)), lesson_of(item) != "07"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,12 @@ def test_a_hub_name_is_left_as_it_is():
     assert checkpoints.checkpoint("Qwen/Qwen3-VL-Embedding-2B") == "Qwen/Qwen3-VL-Embedding-2B"
 
 
+def test_a_hub_name_with_a_commit_is_the_folder_of_that_commit(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **asked: f"{name} {asked}")
+    found = checkpoints.checkpoint("Qwen/Qwen3-VL-Embedding-2B@feed")
+    assert found == "Qwen/Qwen3-VL-Embedding-2B {'repo_type': 'model', 'revision': 'feed'}"
+
+
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt"])
 def test_a_file_of_minilm_that_is_altered_or_missing_is_named(file, tmp_path, monkeypatch):
     names = ("config.json", "vocab.txt")

@@ -116,10 +116,12 @@ def test_published_rows_hold_bytes_and_make_a_corpus_of_images(tmp_path):
 
 def test_a_published_data_set_is_its_name_or_the_folder_of_the_pinned_commit(monkeypatch):
     asked = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *name, **kwargs: asked.append(kwargs) or "folder")
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **kwargs: asked.append((name, kwargs)) or "folder"
+    )
     assert prepare_dataset(FULL) == FULL.dataset and page_table(FULL) is None and asked == []
-    assert prepare_dataset(dataclasses.replace(FULL, revision="abc")) == "folder"
-    assert asked == [{"repo_type": "dataset", "revision": "abc"}]
+    assert prepare_dataset(dataclasses.replace(FULL, dataset=f"{FULL.dataset}@abc")) == "folder"
+    assert asked == [(FULL.dataset, {"repo_type": "dataset", "revision": "abc"})]
 
 
 # ---- whole, moved: a data set of twenty pages -------------------------------------------------------------

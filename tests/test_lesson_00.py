@@ -12,7 +12,7 @@ def test_this_machine_is_ready(ran):
 def test_finetuning_gained_over_all_the_test_pages(metrics):
     assert (metrics["queries"], metrics["pages"]) == (300, 1500)
     assert metrics["ndcg@10/gain/low"] > 0
-    assert metrics["ndcg@10/after"] >= 0.97
+    assert metrics["ndcg@10/after/low"] > metrics["ndcg@10/before/high"]
 
 
 def test_it_says_whose_vectors_it_shows(ran):

@@ -71,7 +71,7 @@ def test_the_sentence_on_words_beside_a_wrong_page_is_what_the_interval_says(ran
     text, metrics = output_text(ran[0]), ran[1]["metrics"]
     low, high = (metrics[f"wrong-page-wins/more-with-the-query-s-words/{end}"] for end in ("low", "high"))
     verdict = "cannot" if low <= 0 <= high else "can"
-    assert f"So these queries {verdict} tell this change from none." in text
+    assert f"So these queries {verdict} distinguish this change from zero." in text
 
 
 @pytest.fixture(scope="module")

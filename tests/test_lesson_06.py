@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from executed import functions_of
+from executed import functions_of, output_text
 from torch.nn.functional import cross_entropy, normalize
 
 NAME = "06_big_batches_in_little_memory"
@@ -158,4 +158,12 @@ def test_lesson_06_a_token_budget_bounds_the_tokens_and_changes_no_loss(metrics)
 
 
 def test_lesson_06_small_pages_raise_the_loss_of_the_same_rows(metrics):
-    assert metrics["mini-batch/loss/rows"] > 2 * metrics["loss/batch-32"]
+    assert metrics["mini-batch/loss/rows"] > 2 * metrics["mini-batch/loss/whole-pages"]
+
+
+def test_lesson_06_the_sentence_on_the_cost_of_caching_is_what_its_turns_say(ran):
+    text, metrics = output_text(ran[0]), ran[1]["metrics"]
+    low, middle, high = (metrics[f"seconds/cached-over-plain{end}"] for end in ("/low", "", "/high"))
+    assert low <= middle <= high and f"caching take {middle:.2f} times as long" in text
+    where = "inside" if low <= 4 / 3 <= high else "outside"
+    assert f"lies {where} the range of the turns, {low:.3f} to {high:.3f}" in text

@@ -89,7 +89,7 @@ def test_the_last_cell_mirrors_the_first_and_names_the_next_lesson(cells):
 
 
 def test_a_lesson_fits_a_workshop_slot(cells):
-    assert 25 <= len(cells) <= 55
+    assert 25 <= len(cells) <= 42
     assert 800 <= sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= 1800
 
 

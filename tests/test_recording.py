@@ -74,10 +74,11 @@ def test_other_weights_or_another_seed_are_another_training(run, tmp_path, monke
 
 
 def test_the_commits_that_a_hub_gave_are_recorded(run, tmp_path, monkeypatch):
-    profile = replace(recording.PROFILES["t4"], revision="feed")
+    published = recording.PROFILES["t4"]
+    profile = replace(published, dataset=f"{published.dataset}@feed")
     monkeypatch.setitem(recording.PROFILES, "tiny", profile)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    for name, ref in (("models--Qwen--Qwen3-VL-Embedding-2B", "beef"), (profile.dataset, "f00d")):
+    for name, ref in (("models--Qwen--Qwen3-VL-Embedding-2B", "beef"), (published.dataset, "f00d")):
         folder = tmp_path / (name if name.startswith("models--") else f"datasets--{name.replace('/', '--')}")
         (folder / "refs").mkdir(parents=True)
         (folder / "refs" / "main").write_text(ref, encoding="utf-8")

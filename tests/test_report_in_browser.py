@@ -46,7 +46,7 @@ def build(tmp_path_factory):
     """What runs of a lesson that ends well and of one that fails leave, with names that fill a line."""
     build = tmp_path_factory.mktemp("build")
     (build / "07_toy.ipynb").write_text(NOTEBOOK, encoding="utf-8")
-    write_html(build / "07_toy.ipynb", build)
+    write_html(build / "07_toy.ipynb")
     write_record(build, a_record(status="finished", minutes=5.0, parameters={LONG: 1}))
     metrics = ", ".join(f'"{LONG}/{when}{end}": 0.5' for when in ("before", "after") for end in ("", "/low", "/high"))
     (build / "07_toy" / "metrics.json").write_text(f'{{"metrics": {{{metrics}}}}}', encoding="utf-8")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import click
 import nbformat
 import pytest
 from click.testing import CliRunner
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from course_utils import files, paths
 from course_utils.errors import CourseError
@@ -96,6 +97,23 @@ def test_a_lesson_runs_from_any_folder_and_is_reported_then_resume_leaves_it_alo
     run_quietly(lesson, build, {"SEED": 3}, resume=True)
     assert read_record(build, "07_toy").status == "finished"
     assert "resume True" in outputs(build / "07_toy.ipynb")
+
+
+def test_a_hint_stays_folded_in_html_and_diagrams_are_beside_it_and_widgets_are_left_out(tmp_path):
+    hint = "<details><summary>Hint</summary>\n\nTry *this*.\n\n</details>\n\n![a row](../images/row.svg)"
+    cell = new_code_cell("box")
+    cell.outputs = [
+        new_output("display_data", {module.WIDGET: {"model_id": "1"}, "text/plain": "a box"}),
+        new_output("stream", text="printed"),
+    ]
+    state = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}}
+    nbformat.write(new_notebook(cells=[new_markdown_cell(hint), cell], metadata=state), tmp_path / "07_toy.ipynb")
+    module.write_html(tmp_path / "07_toy.ipynb")
+    html = (tmp_path / "07_toy.html").read_text(encoding="utf-8")
+    (folded,) = re.findall("<details>.*?</details>", html, re.DOTALL)
+    assert "<em>this</em>" in folded, "the block was closed before its text"
+    assert 'src="images/row.svg"' in html
+    assert "printed" in html and "a box" not in html and "<script src" not in html and "unpkg" not in html
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from test_report_in_browser import browser  # noqa: F401, a fixture
 from test_search_server import HTML, toy_engine
 
 from course_utils import search
+from course_utils.profiles import PROFILES
 
 SECONDS = 60
 KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowLeft": 37, "ArrowUp": 38}
@@ -176,3 +177,20 @@ def test_an_image_of_one_s_own_finds_its_page(tab, tmp_path):
     tab.value("document.getElementById('send').focus()")
     tab.press("Enter")
     assert hits(tab)[0].startswith("1. page-7") and tab.errors == []
+
+
+@pytest.mark.slow
+def test_the_course_s_own_page_comes_first_on_a_phone(browser, dataset, tmp_path):  # noqa: F811
+    engine = search.load_engine(PROFILES["tiny"], tmp_path / "index")
+    server = search.start(engine)
+    phone = Tab(browser, tmp_path / "profile")
+    try:
+        phone.open(server.address, 390)
+        phone.write(engine.corpus.queries["q0"])
+        phone.press("Enter")
+        right = engine.titles[min(engine.corpus.relevant["q0"])]
+        assert hits(phone)[0].startswith(f"1. {right} (") and phone.errors == []
+        assert phone.value("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        phone.close()
+        server.stop()

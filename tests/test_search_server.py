@@ -16,7 +16,9 @@ from PIL import Image
 
 from course_utils import search
 from course_utils.corpus import Corpus
+from course_utils.dataset import page_table
 from course_utils.errors import CourseError
+from course_utils.profiles import PROFILES
 from course_utils.search.engine import RANK_SHIFT, Engine
 from course_utils.search.server import PIXELS, UPLOAD, WORDS
 
@@ -241,6 +243,17 @@ def test_it_listens_on_this_machine_only(server):
     assert server.address.startswith("http://127.0.0.1:")
 
 
+# --- the course's own pages ---
+
+
+def test_a_page_on_which_ocr_read_nothing_is_left_out_of_fusion(dataset, monkeypatch):
+    table = page_table(PROFILES["tiny"])
+    nothing_read, *others = table[table["split"] == "test"].index
+    read = dict.fromkeys(others, "words") | {nothing_read: " "}
+    monkeypatch.setattr("course_utils.search.load.ocr_texts", lambda: read)
+    assert list(search.page_texts(PROFILES["tiny"]).index) == others
+
+
 # --- many at once ---
 
 
@@ -265,9 +278,7 @@ def test_thirty_two_clients_get_their_own_answers(server):
 
 @pytest.mark.slow
 def test_the_course_s_own_models_answer_a_thousand_requests_of_thirty_two_clients(dataset, tmp_path):
-    from course_utils.profiles import load_profile
-
-    engine = search.load_engine(load_profile("tiny"), tmp_path / "index")
+    engine = search.load_engine(PROFILES["tiny"], tmp_path / "index")
     server = search.start(engine)
     try:
         queries = [engine.examples[k % len(engine.examples)] for k in range(1000)]

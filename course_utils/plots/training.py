@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from course_utils.errors import CourseError
 from course_utils.evaluation import Interval
-from course_utils.plots.style import AFTER, BEFORE, DARK, OTHER, RELEVANT, bars, canvas, need, note, sizes_axis
+from course_utils.plots.style import AFTER, BEFORE, DARK, OTHER, RELEVANT, bars, below, canvas, need, note, sizes_axis
 
 LINES = ((BEFORE, "o", "-"), (AFTER, "D", "-"), (RELEVANT, "s", "--"), ("#CC79A7", "^", "--"))
 FULL = (0, 1.03)  # the whole range of a score
@@ -31,8 +31,8 @@ def training_curve(
             marker = {"marker": "o", "ms": 0 if many else 4} if what == "loss" else {"marker": "D", "ms": 6}
             axes.plot(*zip(*points, strict=True), color=AFTER, lw=1.8, **marker)
             axes.set(xlabel="step (one batch each)", title=f"{title}: {what}")
-            axes.set_ylabel("training loss" if what == "loss" else "NDCG@10 on dev (0 to 1)")
-            axes.set_ylim(*((0, None) if what == "loss" else FULL))
+            axes.set_ylabel("training loss" if what == "loss" else "NDCG@10 on dev")
+            axes.set_ylim(0 if what == "loss" else max(0, min(score for _, score in points) - 0.05))
     return fig
 
 
@@ -128,5 +128,5 @@ def by_wordings(trials: Mapping[int, Mapping[str, float]], title: str = "Score b
             axes.fill_between(sorted(points), ends[1], ends[2], color=color, alpha=0.12, lw=0)
         axes.set(xlabel="phrases in the training queries (0: before training)", ylabel="NDCG@10; bands: 95% intervals")
         axes.set_title(f"{title} (precomputed)")
-        axes.legend(loc="lower right", frameon=False)
+        below(fig, ncols=3)
     return fig

@@ -21,6 +21,7 @@ from course_utils.runner.records import FAILED, FINISHED, Record, memory_text, r
 from course_utils.runner.report import write_report
 
 CELL_MINUTES = 720.0  # longer than any training of the course
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # nbconvert's page without the scripts that it would fetch from a network
 HTML_TEMPLATE = """{% extends "lab/index.html.j2" %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}
@@ -115,7 +116,7 @@ def _run_lesson(
         write_record(build, record)
     if output.exists():
         shutil.copytree(NOTEBOOKS / "images", build / "images", dirs_exist_ok=True)
-        write_html(output, lesson.path.parent)
+        write_html(output)
 
 
 def _execute(
@@ -174,18 +175,28 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
     return {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": place}
 
 
-def write_html(notebook: Path, folder: Path) -> None:
-    """Put the executed notebook beside itself as HTML that needs no network; its images are found from `folder`."""
+def write_html(notebook: Path) -> None:
+    """Put the executed notebook beside itself as HTML that needs no network.
+
+    Its diagrams are those in the folder `images` beside it. They are not embedded: nbconvert would then parse each
+    piece of HTML alone, and close `<details>` before the text that it folds. Widgets are left out: they need a kernel.
+    """
     import nbformat
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     log = logging.getLogger("course.nbconvert")
     log.setLevel(logging.CRITICAL)
-    exporter = HTMLExporter(raw_template=HTML_TEMPLATE, embed_images=True, log=log)
+    exporter = HTMLExporter(raw_template=HTML_TEMPLATE, log=log)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(enabled=True), enabled=True)  # bars as they ended
-    resources = {"metadata": {"name": notebook.stem, "path": str(folder)}}
-    html, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4), resources)
+    content = nbformat.read(notebook, as_version=4)
+    content.metadata.pop("widgets", None)
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        else:
+            cell.source = cell.source.replace("](../images/", "](images/")  # a solution's, seen from beside it
+    html, _ = exporter.from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     atomic_write(notebook.with_suffix(".html"), html)
 
 

@@ -192,7 +192,7 @@ def _download(profile: Profile) -> tuple[str, ...]:
     cache = Path(constants.HF_HUB_CACHE)
     here = {repo.repo_id: repo.size_on_disk / 1e9 for repo in scan_cache_dir(cache).repos} if cache.is_dir() else {}
     left = {name: size for name, size in DOWNLOADS.items() if here.get(name, 0) < ENOUGH * size}
-    write = sum(left.values()) + left.get(profile.dataset, 0)  # pages are unpacked, once more
+    write = sum(left.values()) + left.get(PUBLISHED_DATA, 0)  # pages are unpacked, once more
     free = _free(cache)
     text = f"{sum(left.values()):.1f} GB to fetch (computed), {write:.1f} GB to write, {free:.1f} GB free in {cache}"
     text += "".join(f"\n{'':19}{name} {size:.1f} GB" for name, size in left.items())

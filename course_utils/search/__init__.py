@@ -7,7 +7,7 @@ many clients from a pool of threads, and adds three packages that this environme
 """
 
 from course_utils.search.engine import Engine
-from course_utils.search.load import load_engine
+from course_utils.search.load import load_engine, page_texts
 from course_utils.search.server import Server, start
 
-__all__ = ["Engine", "Server", "load_engine", "start"]
+__all__ = ["Engine", "Server", "load_engine", "page_texts", "start"]

@@ -238,7 +238,9 @@ def start(engine: Engine, port: int = 0) -> Server:
     except OSError as error:
         raise CourseError(f"Port {port} is taken: give another one, or 0 for any that is free.") from error
     listener.listen(128)  # connections wait until the server is up
-    config = uvicorn.Config(create_app(engine), log_level="warning", lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        create_app(engine), log_level="warning", lifespan="off", access_log=False, timeout_keep_alive=300
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

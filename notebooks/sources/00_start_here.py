@@ -214,8 +214,8 @@ run.figure("top_five_after", figure, "The five pages that the finetuned model pu
 figure
 
 # %% [markdown]
-# Now play. In a running notebook the next cell shows a box: choose a test query or type your own words, and press Enter.
-# Test queries have their vectors before and after. For your own words, "after" needs your own model from lesson 07.
+# In a running notebook, the next cell shows a box (elsewhere, look at the two pictures above). Choose a test query or
+# type your own words, and press Enter. Your own words have an "after" only once you have run lesson 07.
 
 # %%
 numbers = {text: k for k, text in enumerate(test.queries.values())}
@@ -241,7 +241,8 @@ def play(query):
 box = widgets.Combobox(
     value=test.queries[query], options=list(numbers), description="query", continuous_update=False
 )
-widgets.interact(play, query=box)
+_ = widgets.interact(play, query=box)
+
 # %% [markdown]
 # One hand-picked query proves nothing, so we score all 300.
 #
@@ -262,8 +263,9 @@ for name, interval in intervals.items():
     run.record(f"ndcg@10/{name}", interval)
     print(f"NDCG@10 {name:>6}: {interval}")
 pair = intervals["before"], intervals["after"]
-verdict = "includes zero, so these queries cannot tell" if intervals["gain"].low <= 0 else "lies above zero"
-print(f"You saw that the interval of the gain {verdict}.")
+low, high = intervals["gain"].low, intervals["gain"].high
+side = "lies above zero" if low > 0 else "lies below zero" if high < 0 else "includes zero: no gain is shown"
+print(f"You saw that the interval of the gain {side}.")
 figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The result first"))
 run.figure("before_after", figure, "NDCG@10 before and after finetuning, with 95% intervals.")
 run.save()

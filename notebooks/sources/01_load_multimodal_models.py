@@ -3,8 +3,8 @@
 #
 # **You will be able to**
 # - load an embedding model and a raw vision-language model, and say which modules each one got, and why it matters
-# - follow a page from pixels to patches, to tokens, to one vector, and compute its tokens before you run
-# - ask a model which inputs it takes, and set its pixels, dtype and attention
+# - follow a page from pixels to patches, tokens and one vector, and compute the number of tokens before a run
+# - ask a model which inputs it takes, and set its pixel budget, dtype and attention
 # - let a reranker score pages, alone and together with text
 #
 # **Time** tiny 1 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
@@ -29,6 +29,7 @@ import json
 import time
 from pathlib import Path
 
+import ipywidgets as widgets
 import pandas as pd
 import torch
 from datasets import load_dataset
@@ -48,15 +49,16 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## 1. A ready embedding model
 #
-# A **multimodal embedding model** turns a text or an image into one vector, a row of numbers. Both kinds share one
-# space: a query should lie near the page that answers it. A page goes this way:
+# A **multimodal embedding model** turns a text or an image into one vector, a row of numbers. Both kinds
+# share one space: a query should lie near the page that answers it. A page takes this path:
 #
 # ![A page of 448 x 576 pixels becomes 224 x 288, then 14 x 18 patches of 16 x 16 pixels, then 7 x 9 = 63 image tokens
 # in one row with text. The language model gives a state for each token. Pooling keeps the last; Normalize makes its
 # length one.](images/01_page_to_vector.svg)
 #
-# `P` holds the settings of the profile. Lines that begin with `run.` record figures for the report. `checkpoint` finds
-# a model. Its file `modules.json` lists its **modules**, which run one after another.
+# `P` holds the settings of the profile. Lines that begin with `run.` record figures for the report.
+# `checkpoint` finds a model. The model's file `modules.json` lists its **modules**, which run one after
+# another.
 
 # %%
 P = load_profile(PROFILE)
@@ -72,13 +74,14 @@ print("dimensions:", model.get_embedding_dimension())
 print("smallest and largest area of an image, in pixels:", P.pixels)
 
 # %% [markdown]
-# [Transformer](https://sbert.net/docs/package_reference/base/modules.html) gives one state, a vector, for each token.
-# [Pooling](https://sbert.net/docs/package_reference/sentence_transformer/modules.html) makes one vector of them, here
-# the last token's, which alone has seen everything, since this model reads from left to right. Normalize makes the
-# vector's length one, so that a dot product is a cosine.
+# The model reads **tokens**: pieces of text or of an image.
+# [Transformer](https://sbert.net/docs/package_reference/base/modules.html) gives each token a vector, its
+# state. [Pooling](https://sbert.net/docs/package_reference/sentence_transformer/modules.html) makes one
+# vector from all states. Here it takes the last token's: the model reads from left to right, so only that
+# token has seen everything. Normalize makes the vector's length one, so a dot product is a cosine.
 #
-# A **split** is a part of the data kept apart: dev is for trying things out, test for the final score. `build_corpus`
-# collects the queries and pages of the dev split. `ROWS` takes fewer rows.
+# A **split** is a part of the data kept apart: dev is for trying things out, test for the final score.
+# `build_corpus` collects the queries and pages of the dev split. `ROWS` limits the rows.
 #
 # **Predict:** the diagram shows 63 image tokens. How many tokens does the language model read for a page?
 
@@ -116,9 +119,10 @@ print(f"You saw a row of {row} tokens: {image} of the image and {row - image} of
 # %% [markdown]
 # The library writes each input as a chat message, so text stands around the image.
 #
-# Now a query against all pages.
-# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and `encode_document` are
-# one method with two prompts (lesson 02). The figure shows the four nearest pages. A thick border marks the right one.
+# Now we compare one query with all pages.
+# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and
+# `encode_document` do the same with different prompts (lesson 02). The figure shows the four nearest pages. A
+# thick border marks a right one.
 
 
 # %%
@@ -138,9 +142,9 @@ plots.gallery(dev.queries["q0"], [dev.image(page) for page in top], top, dev.rel
 # ## 2. A raw vision-language model
 #
 # A **raw vision-language model** (VLM), such as
-# [Qwen3-VL](https://huggingface.co/docs/transformers/model_doc/qwen3_vl), looks at images and writes text. It has no
-# `modules.json`: nobody has said how to make one vector of its states. `SentenceTransformer` loads it all the same.
-# **Predict:** which modules will it get?
+# [Qwen3-VL](https://huggingface.co/docs/transformers/model_doc/qwen3_vl), looks at images and writes text. It
+# has no `modules.json`: nobody has said how to make one vector from its states. `SentenceTransformer` still
+# loads it. **Predict:** which modules will it get?
 
 # %%
 raw_name = checkpoint(P.raw_vlm)
@@ -161,13 +165,14 @@ vectors = {"embedding-model": (query_vectors, page_vectors), "raw-vlm-mean": emb
 del raw  # on a GPU there is room for few such models at once
 
 # %% [markdown]
-# You saw two modules: Transformer, and Pooling with the **mean** of all tokens. There was no warning. A model is a list
-# of modules, so you can choose the last token yourself. We score both poolings.
+# You saw two modules: Transformer, and Pooling with the **mean** of all tokens. No warning said so. A model
+# is a list of modules, so you can choose the last token yourself. We score both, and a random order.
 #
-# - **NDCG@10** is a score for rankings: 1 if the right page comes first, less the lower it stands, 0 below place ten.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
+#   ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
-# **Predict:** what does the mean cost?
+# **Predict:** how much NDCG@10 does the mean cost?
 
 # %%
 options = {"image": {"size": P.pixels}}
@@ -188,8 +193,8 @@ chance = evaluation.random_ceiling(query_ids, dev.relevant, len(page_ids)).mean(
 cost = evaluation.paired_bootstrap(scores["raw-vlm-mean"], scores["raw-vlm-last-token"], SEED)
 run.record("ndcg@10/dev/chance", chance)
 run.record("ndcg@10/dev/cost-of-the-mean", cost)
-print(f"{'chance':>20}: {chance:.3f}")
-print(f"You saw one network with two poolings. The mean costs {cost} of NDCG@10.")
+print(f"{'random order':>20}: {chance:.3f}")
+print(f"You saw one network with two poolings. The mean costs this much NDCG@10: {cost}.")
 figure = plots.systems(intervals, title="Three ways to one vector")
 run.figure(
     "pooling", figure, "NDCG@10 on dev pages: the embedding model, a raw VLM with two poolings; intervals."
@@ -199,18 +204,18 @@ figure
 # %% [markdown]
 # So look at the modules of every model that you load. A wrong pooling raises no error.
 #
-# **In `tiny`** the raw VLM and the embedding model share their weights, so with the last token they score the same.
-# A published raw VLM was not trained to compare vectors: the right pooling does not replace finetuning.
+# **In `tiny`** the raw VLM and the embedding model share their weights, so with the last token they score the
+# same. A published raw VLM was not trained to compare vectors, so it also needs finetuning.
 
 # %% [markdown]
 # ### Exercise 1: pooling by hand
-# In a batch, short rows are filled up with **padding**. `mask`, of shape (rows, tokens), is 1 at real tokens and 0 at
-# padding, which may stand before or after the text. Write `last_token(states, mask)`: the state of each row's last
-# *real* token. `states` has the shape (rows, tokens, dimensions).
+# In a batch, short rows are filled up with **padding**, before or after the text. `mask`, of shape (rows,
+# tokens), is 1 at real tokens and 0 at padding. `states` has the shape (rows, tokens, dimensions). Write
+# `last_token(states, mask)`, which returns the state of each row's last *real* token.
 #
 # <details><summary>Hint</summary>
 #
-# Number the places of a row with `torch.arange`. In `mask * places`, which place has the largest value?
+# Number the places of a row with `torch.arange`. Where is `mask * places` largest?
 #
 # </details>
 
@@ -233,22 +238,24 @@ check(
     "pooling by hand",
     last_token,
     [
-        (lambda f: f(toy, after) is not None, "not done yet: return the states, in place of `...`"),
+        (lambda f: f(toy, after) is not None, "not done yet: return the states instead of `...`"),
         (lambda f: f(toy, after).shape == (2, 3), "return one state for each row: (rows, dimensions)"),
-        (lambda f: torch.equal(f(toy, after)[0], toy[0, 1]), "the padding's state must not be returned"),
+        (lambda f: torch.equal(f(toy, after)[0], toy[0, 1]), "a state of padding must not be returned"),
         (lambda f: torch.equal(f(toy, after.flip(1))[0], toy[0, 3]), "padding can stand before the text too"),
-        (lambda f: torch.equal(f(states, mask), library), "the library's Pooling gives other states"),
+        (lambda f: torch.equal(f(states, mask), library), "the library's Pooling gives different states"),
     ],
 )
 
 # %% [markdown]
 # ## 3. Which inputs does a model take?
 #
-# A **modality** is a kind of input. `supports` says whether a model takes one, or several in one input. The library
-# looks at the **processor**, the part that turns inputs into tensors. A tokenizer stands for text, an image processor
-# for images, a feature extractor for audio, a chat template for messages, which can hold several modalities.
+# A **modality** is a kind of input. `supports` says whether a model takes one, or several in one input. The
+# library looks at the **processor**, the part that turns inputs into tensors. A tokenizer stands for text, an
+# image processor for images, a feature extractor for audio, a chat template for messages, which can hold
+# several modalities.
 #
-# The next cell also gives the library only a part of the processor. **Predict:** what is left with the tokenizer alone?
+# The next cell also shows the library only one part of the processor. **Predict:** what is left with only the
+# tokenizer?
 
 # %%
 asked = ["text", "image", "video", "audio", ("text", "image"), ("text", "audio")]
@@ -263,21 +270,22 @@ for what, part in parts.items():
     found[what] = list(model[0].infer_modalities(model[0].model, part)[0])
     print(f"{what:>22}: {found[what]}")
     run.record(f"modalities/{what}", len(found[what]))
-print(f"You saw the tokenizer alone leave {' and '.join(found['tokenizer-alone'])}, with the same network.")
+print("You saw the same network. With the tokenizer alone it takes:", " and ".join(found["tokenizer-alone"]))
 
 # %% [markdown]
-# If a model of yours does not support images, check first that the files of its processor are complete.
+# If your model does not take images, first check that no file of its processor is missing.
 #
 # ## 4. Load time and call time
 #
-# | what | when | to whom |
+# | argument | takes effect at | what it sets |
 # | --- | --- | --- |
 # | `model_kwargs` | load | the network: `dtype`, `attn_implementation` |
 # | `processor_kwargs` | load | the processor, and its files when you save |
 # | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
 #
-# The **pixel budget** decides how much of a page the model reads. Qwen3-VL shrinks an image until its area is at most
-# `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets.
+# The **pixel budget** decides how finely the model sees a page. Qwen3-VL shrinks an image until its area is
+# at most `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets; in
+# a running notebook, its slider shows others.
 #
 # **Predict:** does a quarter of the pixels need a quarter of the tokens, or fewer? And a quarter of the time?
 
@@ -291,10 +299,19 @@ def budget(area):
     return {"image": {"size": P.pixels | {"longest_edge": int(area)}}}
 
 
-sizes = [grid(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
-views = [pages[0].resize((16 * across, 16 * down)) for across, down in sizes]
-captions = [f"{view.width} x {view.height} pixels" for view in views]
-plots.pages_row(views, captions, title="One page within four pixel budgets")
+def show(*areas):
+    """The first page as the model sees it within each budget."""
+    sizes = [grid(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in areas]
+    views = [pages[0].resize((16 * across, 16 * down)) for across, down in sizes]
+    captions = [f"{view.width} x {view.height} pixels" for view in views]
+    display(plots.pages_row(views, captions, title="One page, as the model sees it"))
+
+
+show(*areas)
+slider = widgets.IntSlider(
+    areas[1], areas[0], areas[-1], step=1024, description="budget", continuous_update=False
+)
+_ = widgets.interact(lambda area: show(area), area=slider)
 
 # %%
 lines = []
@@ -317,12 +334,12 @@ run.figure("pixels", figure, "Image tokens and milliseconds a page by pixel budg
 figure
 
 # %% [markdown]
-# Each side is cut down to whole tokens, so a smaller budget can lose more tokens than pixels. The time is one run on this
-# machine. Lesson 08 measures what fewer pixels do to the *score*.
+# Each side is rounded down to whole tokens, so the share of tokens can fall below the share of pixels. The
+# time is one run on this machine. Lesson 08 measures what fewer pixels do to the *score*.
 #
-# **Watch out:** a limit can be ignored without a warning, as people have
-# [reported](https://github.com/huggingface/transformers/issues/41955). Count the tokens of a page, as here, and use one
-# budget for training, pages and search.
+# **Watch out:** a pixel limit can be ignored without a warning
+# ([reported](https://github.com/huggingface/transformers/issues/41955)). Count the tokens of a page, and use
+# the same budget in training and in search.
 #
 # The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:** which wins?
 
@@ -338,12 +355,12 @@ del loaded
 
 # %% [markdown]
 # ### Exercise 2: tokens before you run
-# If the area of a page exceeds the budget, both sides are divided by the same factor √(area / budget), then cut down to
-# a multiple of 32. One token is 32x32 pixels. Write `image_tokens` for such pages.
+# If a page has more pixels than the budget, both sides are divided by √(pixels / budget), then rounded down
+# to a multiple of 32. One token is 32x32 pixels. Write `image_tokens` for such pages; `area` is the budget.
 #
 # <details><summary>Hint</summary>
 #
-# Compute the factor first. Then count the whole tokens along each side; `//` divides and cuts down.
+# Compute the divisor first. Then count the whole tokens along each side; `//` divides and rounds down.
 #
 # </details>
 
@@ -359,24 +376,24 @@ def image_tokens(width: int, height: int, area: int) -> int:
 tried = (60_000, 30_000)
 ours = [image_tokens(*pages[0].size, area) for area in tried] + [image_tokens(1654, 2339, 600 * 600)]
 counted = [image_tokens_of(model.preprocess(pages[:1], processing_kwargs=budget(area))) for area in tried]
-scan = "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: the root of area by budget"
+scan = "an A4 scan of 1654x2339 pixels has 15 x 22 tokens within 600x600: divide by the root"
 check(
     "image tokens",
     ours,
     [
-        (lambda a: a[0] is not None, "not done yet: return a number, in place of `...`"),
+        (lambda a: a[0] is not None, "not done yet: return a number instead of `...`"),
         (lambda a: all(n == int(n) for n in a), "return a whole number"),
-        (lambda a: a[2] == 330, f"{scan}, then each side cut down"),
-        (lambda a: a[:2] == counted, "the processor comes to another number of tokens"),
+        (lambda a: a[2] == 330, f"{scan}, then round each side down"),
+        (lambda a: a[:2] == counted, "the processor gives a different number of tokens"),
     ],
 )
 
 # %% [markdown]
 # ### dtype and attention
 #
-# The **dtype** is the kind of number that the weights are stored in. The
-# [attention implementation](https://huggingface.co/docs/transformers/attention_interface) decides speed: `sdpa` is part
-# of torch and runs everywhere, flash attention needs a GPU and a package of its own.
+# The **dtype** is the number format of the weights. In **attention**, tokens exchange information. Its
+# [implementation](https://huggingface.co/docs/transformers/attention_interface) affects speed: `sdpa` is part
+# of torch and runs everywhere; flash attention needs a GPU and an extra package.
 #
 # **Predict:** if you do not set `dtype`, do you get float32, torch's default?
 
@@ -391,8 +408,8 @@ print("attention, as asked for above:", model[0].model.config._attn_implementati
 del unset, loaded
 
 # %% [markdown]
-# bfloat16 needs half the memory of float32, but can be slow on a CPU, as the library warns. Ask for float32 on a CPU,
-# for bfloat16 on a modern GPU, and for float16 on a T4, which has no bfloat16 units.
+# bfloat16 needs half the memory of float32, but can be slow on a CPU, as the library warns. Ask for float32
+# on a CPU, bfloat16 on a modern GPU, and float16 on a T4, which has no bfloat16 units.
 
 # %% [markdown]
 # ### Exercise 3: what did they change?
@@ -405,8 +422,9 @@ del unset, loaded
 # | C | mean | text, image, video, message | 63 | 4 |
 # | D | last token | text, message | – | 4 |
 #
-# Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another budget) or
-# `"dtype"` (left unset). Who will find far fewer right pages without an error, as section 2 measured?
+# Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another
+# budget) or `"dtype"` (left unset). The lesson has measured what one of them costs in NDCG@10: whose
+# (`"measured"`)?
 #
 # <details><summary>Hint</summary>
 #
@@ -415,8 +433,8 @@ del unset, loaded
 # </details>
 
 # %%
-# <solution> stub: mistakes = {"A": ..., "B": ..., "C": ..., "D": ..., "far fewer right pages": ...}
-mistakes = {"A": "pixels", "B": "dtype", "C": "raw", "D": "processor", "far fewer right pages": "C"}
+# <solution> stub: mistakes = {"A": ..., "B": ..., "C": ..., "D": ..., "measured": ...}
+mistakes = {"A": "pixels", "B": "dtype", "C": "raw", "D": "processor", "measured": "C"}
 # </solution>
 known = {"raw", "processor", "pixels", "dtype"}
 check(
@@ -424,22 +442,22 @@ check(
     mistakes,
     [
         (lambda a: {a[who] for who in "ABCD"} == known, "use each of the four names once"),
-        (lambda a: a["D"] == "processor", "D: which part tells the library that a model takes images?"),
-        (lambda a: a["B"] == "dtype", "B: how many bytes has a weight in float32?"),
+        (lambda a: a["D"] == "processor", "D: which part shows the library that a model takes images?"),
+        (lambda a: a["B"] == "dtype", "B: how many bytes does a float32 weight have?"),
         (lambda a: a["A"] == "pixels", "A: what decides the number of image tokens?"),
-        (lambda a: a["far fewer right pages"] == "C", "who gets the mean of all tokens?"),
+        (lambda a: a["measured"] == "C", "measured: section 2 compares two poolings of one network"),
     ],
 )
 
 # %% [markdown]
 # ## 5. A reranker
 #
-# A **reranker**, a [`CrossEncoder`](https://sbert.net/docs/cross_encoder/usage/usage.html), reads query and page
-# together and gives one score. It needs a pass for each pair, so it gets few candidates. `rank` takes a query and
-# documents; `predict` takes pairs.
+# A **reranker**, a [`CrossEncoder`](https://sbert.net/docs/cross_encoder/usage/usage.html), reads a query and
+# a page together and gives one score. The network runs once for each pair, so give it few candidates. `rank`
+# takes a query and documents; `predict` takes pairs.
 #
-# The next cell ranks four pages for the first query: the pages of three other queries, and its own page last.
-# **Predict:** where does its own page come out?
+# The next cell ranks four pages for the first query: the pages of three other queries, then its own page.
+# **Predict:** which place does its own page take?
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
@@ -460,9 +478,10 @@ captions = [f"score {hit['score']:.3f}" for hit in hits]
 plots.gallery(query, shown, ranked, dev.relevant["q0"], captions=captions)
 
 # %% [markdown]
-# The last module is [LogitScore](https://sbert.net/docs/package_reference/cross_encoder/modules.html). It asks the
-# language model for the next word after query and page. The **logit** says how much the model prefers *yes* to *no*. A
-# sigmoid turns it into a score between 0 and 1. **Predict:** which logit belongs to a score of 0.5?
+# The last module is [LogitScore](https://sbert.net/docs/package_reference/cross_encoder/modules.html). It
+# asks the language model for the next word after query and page. The **logit** says how much the model
+# prefers *yes* to *no*. A sigmoid turns it into a score between 0 and 1. **Predict:** which logit gives a
+# score of 0.5?
 
 # %%
 pairs = [(query, document) for document in shown]
@@ -472,11 +491,11 @@ print(pd.DataFrame({"page": ranked, "logit": logits, "score": values}).round(3).
 difference = (torch.sigmoid(torch.tensor(logits)) - torch.tensor(values)).abs().max().item()
 run.record("reranker/sigmoid-difference", difference)
 print(f"The sigmoid of the logits differs from the scores by at most {difference:.1e}.")
-print(f"So a logit of 0 belongs to a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
+print(f"So a logit of 0 gives a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
 
 # %% [markdown]
-# One query proves nothing. Each row of the data also has **look-alikes**, pages that are easily mistaken for the right
-# one. We count how often the right page comes first among them.
+# One query proves nothing, so we now take more. Each row of the data also has **look-alikes**, pages that are
+# easily mistaken for the right one. We count how often the right page comes first among them.
 #
 # Documents may be texts, pages, or dictionaries with both. So we also put the query's own words beside one look-alike.
 # **Predict:** does this wrong page then beat the right one more often?
@@ -497,10 +516,10 @@ run.record("right-first/reranker", interval)
 run.record("wrong-page-wins/more-with-the-query-s-words", more)
 run.save()
 print(f"The right page is first among {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}.")
-print(f"The look-alike beats it for {sum(plain):.0f} of {len(plain)} queries,", end=" ")
-print(f"with the query's words for {sum(worded):.0f}. The share changes by {more}.")
+print(f"The look-alike beats the right page for {sum(plain):.0f} of {len(plain)} queries,", end=" ")
+print(f"and with the query's words for {sum(worded):.0f}. The share changes by {more}.")
 verdict = "cannot" if more.low <= 0 <= more.high else "can"
-print(f"So these queries {verdict} tell this change from none.")
+print(f"So these queries {verdict} distinguish this change from zero.")
 
 # %% [markdown]
 # ## Three questions
@@ -514,12 +533,12 @@ print(f"So these queries {verdict} tell this change from none.")
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Without a `modules.json`, the library takes the mean of all tokens. Not b: the batch size decides time and
-# memory. Not c: a raw VLM was trained without prompts for search.
+# **a.** If a VLM has no `modules.json`, the library takes the mean of all tokens. Not b: the batch size
+# decides time and memory. Not c: a raw VLM was trained without prompts for search.
 #
 # </details>
 #
-# **2.** A page of 896 x 1152 pixels must fit an area of 448 x 576. How many image tokens does it have?
+# **2.** A page of 896 x 1152 pixels must fit an area of 448 x 576. How many image tokens does it become?
 #
 # - a) 63
 # - b) 252
@@ -527,8 +546,8 @@ print(f"So these queries {verdict} tell this change from none.")
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Both sides are halved: 448 / 32 = 14 across, 576 / 32 = 18 down. Not a: that is an area of 224 x 288. Not c:
-# those are patches, four to a token.
+# **b.** Both sides are halved: 448 / 32 = 14 across, 576 / 32 = 18 down. Not a: 63 tokens fill only 224 x
+# 288. Not c: those are patches, four to a token.
 #
 # </details>
 #
@@ -541,7 +560,7 @@ print(f"So these queries {verdict} tell this change from none.")
 # <details><summary>Answer</summary>
 #
 # **c.** One model must score both pages. Not a: each model has its own scale. Not b: nobody has checked that
-# (*calibration*).
+# its scores are probabilities (*calibration*).
 #
 # </details>
 
@@ -549,7 +568,7 @@ print(f"So these queries {verdict} tell this change from none.")
 # ## You have
 # - loaded a ready model and a raw one, and measured what the default pooling costs
 # - followed a page to one vector, pooled by hand, and computed image tokens before a run
-# - found the modalities in the parts of the processor, and set pixels, dtype and attention
+# - found the modalities in the parts of the processor, and set the pixel budget, dtype and attention
 # - ranked pages with a reranker, read its logits, and put words beside a wrong page
 #
 # **Next**: lesson 02 gives a model every kind of input. Lesson 09 trains rerankers.

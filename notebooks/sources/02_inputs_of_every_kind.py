@@ -47,16 +47,16 @@ run.folder.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## 1. One page, seven ways
 #
-# An embedding model turns an input into one vector: a row of numbers. Which inputs does it take, and how do you see
-# that it read them as you meant?
+# An embedding model turns an input into one vector: a row of numbers. Which inputs does it take? And how do
+# you check that it read them as you meant?
 #
 # ![Text, images, dictionaries, messages and videos each become one chat message. A tokenizer turns words into token
 # ids; the image and video processor turns pixels into patches and tokens. The model reads them as one row and keeps
 # the last token's state: one vector. In the vector space, texts form one cloud and pages another, with the modality
 # gap between them.](images/02_inputs.svg)
 #
-# The next cell loads the model and the pages of the dev split. A **split** is a part of the data kept apart from the
-# others: dev is for trying things out, test for the final score. `ROWS` takes fewer rows, for a quick look.
+# The next cell loads the model and the pages of the dev split. A **split** is a part of the data kept apart:
+# dev is for trying things out, test for the final score. `ROWS` limits the rows.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -75,7 +75,7 @@ page
 
 # %%
 def embed(value):
-    """One input of any kind to its vector: one row of numbers, all finite, together of length one."""
+    """The vector of one input of any kind: finite numbers, and of length one."""
     vector = model.encode([value], convert_to_tensor=True)[0].float().cpu()
     assert vector.ndim == 1 and torch.isfinite(vector).all() and abs(vector.norm() - 1) < 1e-2
     return vector
@@ -91,12 +91,13 @@ def apart(one, other):
 
 
 # %% [markdown]
-# [`encode`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) takes a list of inputs; `embed`,
-# above, gives it one. The library inspects each string: an existing file, or a URL, with the ending of an image is an
-# image. Every other string here is text. An array with three axes is an image, with its channels first or last.
+# [`encode`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) takes a list of inputs;
+# `embed`, above, gives it one. The library inspects each string: a URL, or the path of an existing file, is
+# an image if it ends like one (`.png`). Every other string here is text. An array with three axes is an
+# image, with its channels first or last.
 #
-# `serving` gives the folder a URL on this machine. **Predict:** which of these forms give another vector than the PIL
-# image?
+# `serving` gives the folder a URL on this machine. **Predict:** which forms give a different vector from the
+# PIL image?
 
 # %%
 path = run.folder / "page.png"
@@ -124,13 +125,13 @@ most = max(differences.values())
 print(f"\nYou saw {len(vectors)} forms that differ by at most {most:.1e}: all are the same page.")
 
 # %% [markdown]
-# So choose the form by memory: a list of a million paths costs little, while arrays and PIL images are all in memory
-# at once.
+# So let memory decide: a list of a million paths costs little, but arrays and PIL images are all in memory at
+# once.
 #
 # ## 2. Mistakes without an error
 #
-# The library accepts all of these inputs. The cell also counts the **image tokens**: how much of the input the model
-# reads as a picture. **Predict:** which of them are still the page?
+# The library accepts every input in the next cell. The cell also counts the **image tokens**: how much of an
+# input the model reads as a picture. **Predict:** which are still the page to the model?
 
 
 # %%
@@ -153,22 +154,23 @@ for form, value in silent.items():
     run.record(f"image-tokens/{form}", image_tokens(value))
     print(f"{form:>22}: cosine with the page {likeness[form]:.3f}, image tokens {image_tokens(value)}")
 lost = [form for form, found in likeness.items() if found < 0.9]
-print(f"\nYou saw these fall below a cosine of 0.9, so they are no longer the page: {', '.join(lost)}.")
+print("\nYou saw these below a cosine of 0.9, our limit for “still the page”:", ", ".join(lost) or "none")
 
 # %% [markdown]
-# - The processor divides pixels by 255. Floats from 0 to 1 are divided a second time: a nearly black page.
-# - Floats from 0 to 255 are nearly the page: resizing them gives slightly other pixels.
-# - OpenCV's arrays have blue first. How much a model notices depends on the picture.
-# - A path that does not exist is a *text*, so it has no image tokens. Check your paths first.
+# - The processor divides pixels by 255. Floats from 0 to 1 are divided a second time: the page is nearly
+#   black.
+# - Floats from 0 to 255 are nearly the page: resizing them gives slightly different pixels.
+# - OpenCV's arrays have blue first. Grey pixels stay the same; only coloured ones change.
+# - A path that does not exist is read as *text*, so it has no image tokens. Check your paths first.
 
 # %% [markdown]
 # ### Exercise 1: an array that is safe
-# Write `as_pixels(array)`: it takes an image array with channels last, in floats from 0 to 1 or in whole numbers from 0
-# to 255, and returns it in `uint8`.
+# Write `as_pixels(array)`. It takes an image array with channels last, either floats from 0 to 1 or whole
+# numbers from 0 to 255. It returns `uint8` from 0 to 255.
 #
 # <details><summary>Hint</summary>
 #
-# `np.issubdtype(array.dtype, np.floating)` tells floats. Round before you cut to whole numbers.
+# `np.issubdtype(array.dtype, np.floating)` is true for floats. Round first: `astype` cuts fractions off.
 #
 # </details>
 
@@ -188,9 +190,9 @@ check(
     "an array that is safe",
     as_pixels,
     [
-        (lambda f: f(pixels) is not None, "not done yet: return an array, in place of `...`"),
+        (lambda f: f(pixels) is not None, "not done yet: return an array instead of `...`"),
         (lambda f: f(pixels / 255).dtype == f(ones).dtype == np.uint8, "return an array of uint8"),
-        (lambda f: close(f(pixels), pixels), "whole numbers are already right"),
+        (lambda f: close(f(pixels), pixels), "whole numbers must come back unchanged"),
         (lambda f: close(f(ones), ones), "decide by the dtype, not by the values"),
         (lambda f: close(f(pixels / 255 - 1e-6), pixels), kept),
     ],
@@ -199,8 +201,8 @@ check(
 # %% [markdown]
 # ## 3. Text and image together
 #
-# A **dictionary** names its parts. A **chat message** says who speaks, and what, in order. **Predict:** which of
-# the inputs in `mixed` are the same to the model?
+# A **dictionary** names its parts. A **chat message** says who speaks (`role`), and what, in order
+# (`content`). **Predict:** which of the inputs in `mixed` are the same to the model?
 
 # %%
 title = "Exports, in billions of dollars"
@@ -223,14 +225,14 @@ same = {
 for what, difference in (same | {"order-of-parts": apart(page_first, text_first)}).items():
     run.record(f"difference/{what}", difference)
     assert (difference <= 1e-3) == (what in same)
-print(f"You saw three pairs that differ by at most {max(same.values()):.1e}: they are the same inputs.")
-print(f"The other order of the parts differs by up to {apart(page_first, text_first):.2f}: another input.")
+print(f"You saw each message and its other form differ by at most {max(same.values()):.1e}: one input.")
+print(f"The two orders of the parts differ by up to {apart(page_first, text_first):.2f}: two inputs.")
 
 # %% [markdown]
-# A dictionary is the same input as the message with its parts, because the library writes every input of this model
-# as a message. Keep all your inputs in one order, the one that the model was trained with.
+# A dictionary is the same input as a message with its parts in the same order, because the library writes
+# every input of this model as a message. Keep all your inputs in the order that the model was trained with.
 #
-# **Predict:** how many vectors does each of the next two lines give?
+# **Predict:** how many vectors does each of the next two `encode` calls give?
 
 # %%
 tokens = image_tokens([message, message])
@@ -239,12 +241,12 @@ print("[message, message] gives", model.encode([message, message]).shape, "with"
 print("[[message], [message]] gives", model.encode([[message], [message]]).shape)
 
 # %% [markdown]
-# **Watch out:** a *list* of messages is one conversation: one vector for two pages. To embed many messages, give a list
-# of lists.
+# **Watch out:** a *list* of messages is one conversation: you saw one vector for two pages. To embed many
+# messages, give a list of lists.
 #
-# A **video** is an array with four axes: frames, height, width, channels. The cell embeds pages as frames with their
-# times, and then the bare array, for which the library assumes 24 frames a second and warns. **Predict:** do the times
-# change the vector?
+# A **video** is an array with four axes: frames, height, width, channels. The next cell embeds pages as
+# frames with their times, and then the bare array. For that, the library assumes 24 frames a second, and
+# warns. **Predict:** do the times change the vector?
 
 # %%
 turned = np.stack([np.array(dev.image(p).convert("RGB").resize((448, 576))) for p in page_ids[:4]])
@@ -258,14 +260,14 @@ print("frames:", turned.shape, "| grid of patches (time, height, width):", grid.
 print(f"You saw the bare array differ by up to {apart(bare, video):.1e}: the times are part of the input.")
 
 # %% [markdown]
-# Two frames make one step in time, and the time of each step is written before it.
+# Two frames make one step in time. The processor writes each step's time before it.
 #
-# An array with one axis is **sound**. Our model refuses it. Models for sound, such as
+# An array with one or two axes is **sound**. Our model refuses it. Models for sound, such as
 # [CLAP](https://huggingface.co/docs/transformers/model_doc/clap), take it together with its sampling rate.
 #
 # ## 4. Inputs that are refused
 #
-# An error is better than a meaningless vector. The cell prints the errors.
+# An error is better than a meaningless vector. The next cell prints six.
 
 # %%
 refused = {
@@ -315,7 +317,7 @@ check(
     mistakes,
     [
         (lambda a: set(a) == set("ABCD") and set(a.values()) == known, "use each of the four names once"),
-        (lambda a: a["C"] == "typo", "C: which input does the library take for a text?"),
+        (lambda a: a["C"] == "typo", "C: which input does the library read as text?"),
         (lambda a: a["A"] == "floats", "A: the model read a whole picture, but not the right one"),
         (lambda a: a["D"] == "conversation", "D: two pages were read together"),
         (lambda a: a["B"] == "grey", "B: the number of axes says what an array is"),
@@ -325,16 +327,18 @@ check(
 # %% [markdown]
 # ## 5. Queries, documents and prompts
 #
-# A **prompt** is a sentence put before every input of a kind, such as "Find the page that answers this question".
-# Many models are trained with one for queries, and with none or another for documents.
-# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and `encode_document` take
-# it from `model.prompts`. For a vision-language model it becomes the system message. Our model was trained without:
-# its prompts are empty. The first cell shows where a prompt goes; the next two measure what an unknown one costs.
+# A **prompt** is a sentence put before every query, or every document, such as "Find the page that answers
+# this question". Many models are trained with one for queries, and with another or none for documents.
+# [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and
+# `encode_document` take it from `model.prompts`. For a vision-language model it becomes the system message.
+# Our model was trained without prompts: its own are empty. The first cell shows where a prompt goes; the next
+# two measure what an unknown one costs.
 #
-# - **NDCG@10** is a score for rankings: 1 if the right page comes first, less the lower it stands, 0 below place ten.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
+#   ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
-# **Predict:** does the prompt cost nothing, a tenth, or a half?
+# **Predict:** does it cost nothing, a tenth of the score, or half?
 
 # %%
 print("prompts of this model:", model.prompts)
@@ -342,7 +346,7 @@ question = dev.queries["q0"]
 with_prompt = model.preprocess([question], prompt="Find the page.")["input_ids"][0]
 print("with a prompt it reads:", model[0].processor.tokenizer.decode(with_prompt))
 as_query = model.encode_query(question, prompt="Find the page.", convert_to_tensor=True).float().cpu()
-print(f"the query moves by up to {apart(as_query, embed(question)):.2f}")
+print(f"the query's vector changes by up to {apart(as_query, embed(question)):.2f}")
 
 # %%
 options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True}
@@ -370,19 +374,21 @@ for name, values in scores.items():
 for name in prompts:
     cost = evaluation.paired_bootstrap(scores[name], scores["none"], SEED)
     run.record(f"ndcg@10/cost-of-prompt/{name}", cost)
-    verdict = "cannot tell" if cost.low <= 0 <= cost.high else "can tell"
-    print(f"You saw the {name} prompt cost {cost}: these queries {verdict} that from no cost.")
+    verdict = "cannot" if cost.low <= 0 <= cost.high else "can"
+    print(f"You saw NDCG@10 without a prompt, less NDCG@10 with the {name} one: {cost}.")
+    print(f"These queries {verdict} distinguish this cost from zero.")
 
 # %% [markdown]
-# A cost compares the same queries with and without the prompt. If zero lies inside its interval, these queries cannot
-# tell it from none; that does not show that there is none. Two prompts and one small model are little evidence, but
-# the rule is cheap: **search with the prompts that a model was trained with**. They stand in `model.prompts`.
+# A cost compares the same queries without and with the prompt; below zero, the prompt helped. If its interval
+# includes zero, these queries show no cost, which does not prove that there is none. Two prompts and one small model
+# are little evidence, but the rule is cheap: **search with the prompts of the training** (`model.prompts`).
 #
 # ## 6. The modality gap
 #
 # Texts and pages share one space, but need not mix in it.
-# [`similarity`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) compares every vector of one
-# list with every vector of another. **Predict:** is a page nearer to other pages, or to queries about something else?
+# [`similarity`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) compares every
+# vector of one list with every vector of another. **Predict:** is a page nearer to other pages, or to queries
+# about other pages?
 #
 # Then we draw both clouds. The horizontal axis joins their **centroids**: the mean vectors, drawn as large marks.
 
@@ -411,10 +417,10 @@ run.figure(
 figure
 
 # %% [markdown]
-# The drawing proves nothing, because its horizontal axis was chosen to part the clouds. The usual measure is the
-# distance between the centroids ([Liang et al. 2022](https://arxiv.org/abs/2203.02053)). But two random parts of *one*
-# cloud also have centroids that differ. So the cell also shuffles which vector is called a query, a thousand times.
-# **Predict:** is the real distance larger than the shuffled ones?
+# The drawing proves nothing, because its horizontal axis was chosen to separate the clouds. The usual measure
+# is the distance between the centroids ([Liang et al. 2022](https://arxiv.org/abs/2203.02053)). But if you
+# split *one* cloud at random, the two centroids differ too. So the next cell also shuffles which vectors are
+# called queries, a thousand times. **Predict:** is the real distance larger than the shuffled ones?
 
 
 # %%
@@ -435,12 +441,12 @@ shuffled = evaluation.Interval(float(np.mean(by_chance)), low, high, len(by_chan
 run.record("gap/distance", distance)
 run.record("gap/distance/shuffled", shuffled)
 print(f"distance of the centroids {distance:.3f}; shuffled, mean and 95% of the draws: {shuffled}")
-answer = "above that: there is a gap" if distance > high else "not above that: it cannot be told from none"
-print(f"You saw a distance {answer}.")
+answer = "above that range: there is a gap" if distance > high else "not above that range: it may be chance"
+print(f"You saw that the real distance is {answer}.")
 
 # %% [markdown]
-# Is the gap a fault? We close it: subtract from each kind its own centroid, and scale each vector to length one again.
-# **Predict:** does NDCG@10 rise, fall or stay?
+# Does the gap harm the search? We close it: subtract each kind's centroid from it, and scale each vector to
+# length one again. **Predict:** does NDCG@10 rise, fall or stay?
 
 
 # %%
@@ -454,14 +460,14 @@ change = evaluation.paired_bootstrap(scores["none"], scores["centred"], SEED)
 run.record("gap/distance/centred", closed)
 run.record("ndcg@10/gain-of-centring", change)
 print(f"distance of the centroids {distance:.3f}, centred {closed:.3f}; NDCG@10 changes by {change}")
-verdict = "cannot tell" if change.low <= 0 <= change.high else "can tell"
-print(f"You saw the gap close. These queries {verdict} the change from none.")
+verdict = "cannot" if change.low <= 0 <= change.high else "can"
+print(f"You saw the gap close. These queries {verdict} distinguish the change from zero.")
 
 # %% [markdown]
 # ### Exercise 3: which step can change a ranking?
-# That cell took the steps below. A ranking orders the pages by their dot products with *one* query. For each step alone,
-# give `True` if every ranking must stay, whatever the vectors are, and `False` if one can change. Say why before you
-# run the cell.
+# That cell took the steps below. A ranking orders the pages by their dot products with *one* query. For each
+# step alone, give `True` if every ranking must stay the same, whatever the vectors are, and `False` if one
+# can change. Say why before you run the cell.
 #
 # - `"pages-moved"`: subtract one vector `c` from all pages
 # - `"queries-moved"`: subtract one vector `c` from all queries
@@ -469,8 +475,8 @@ print(f"You saw the gap close. These queries {verdict} the change from none.")
 #
 # <details><summary>Hint</summary>
 #
-# Write the new dot product, `q · (p - c)` or `(q - c) · p`, as a difference of two. Is the part that is subtracted the
-# same for all pages?
+# Write the new dot product, `q · (p - c)` or `(q - c) · p`, as a difference of two dot products. Is the
+# second the same for all pages?
 #
 # </details>
 
@@ -509,10 +515,10 @@ run.record("queries", len(query_ids))
 run.save()
 
 # %% [markdown]
-# You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for all
-# pages. Moving the queries subtracts `c · p`, which differs from page to page. Rescaling divides each page by a number
-# of its own. So a gap alone is no fault in a ranking. For a threshold it matters: cosines of query and page and
-# cosines of two pages are then not on one scale.
+# You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for
+# all pages. Moving the queries subtracts `c · p`, which differs from page to page. Rescaling divides each
+# page by its own length. Moving all pages opens or closes a gap, so a gap alone harms no ranking. It matters
+# for a threshold: cosines of a query and a page are then on a different scale from cosines of two pages.
 
 # %% [markdown]
 # ## Three questions
@@ -521,13 +527,13 @@ run.save()
 # **1.** You embed a million paths as strings, and one of them has a typo. What happens?
 #
 # - a) `encode` stops with an error
-# - b) you get a vector of the path's own letters
+# - b) you get a vector of the path as text
 # - c) you get a vector of zeros
 #
 # <details><summary>Answer</summary>
 #
-# **b.** A string that is no existing file is a text. Not a: the library cannot know that you meant a file. Not c: a
-# text has a vector of length one.
+# **b.** A path to a missing file is read as text. Not a: the library cannot know that you meant a file. Not
+# c: a text has a vector of length one.
 #
 # </details>
 #
@@ -539,8 +545,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Each call takes the prompt of its kind. Not b: the queries would lack their prompt. Not c: the pages had none
-# in training.
+# **a.** Each method uses the prompt of its kind. Not b: the queries would lack their prompt. Not c: the pages
+# had none in training.
 #
 # </details>
 #
@@ -561,8 +567,8 @@ run.save()
 # ## You have
 # - given one page in seven forms and seen the same vector
 # - put text and image together, and embedded frames with their times
-# - met inputs that are refused or go wrong without an error, and found four mistakes from their traces
-# - measured what an unknown prompt costs
+# - met inputs that are refused or go wrong without an error, and found four mistakes from their symptoms
+# - used prompts, and measured what an unknown one costs
 # - drawn the modality gap, measured it against chance, and closed it
 #
 # **Next**: lesson 03 takes the pages apart: the data that a retriever is trained on.

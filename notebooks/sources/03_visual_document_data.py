@@ -5,7 +5,7 @@
 # - order the columns of a data set so that the loss reads them as you mean
 # - follow one row through the collator to tensors, and name each shape
 # - store page images at the size that the model reads
-# - find pages that are there twice, and pages of dev that are in training
+# - find pages that occur twice, and dev pages that are also in training
 # - mine hard negatives, remove the false ones, and measure what mining gains
 #
 # **Time** tiny 2 min · t4 about 30 min · full about 40 min (the two on a GPU are estimates, not measured here)
@@ -53,15 +53,17 @@ P = load_profile(PROFILE)
 run = Run("03_visual_document_data", profile=PROFILE, seed=SEED)
 run.folder.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(SEED)
-disable_progress_bars()  # those of data sets
+disable_progress_bars()  # only those of the library datasets
 disable_caching()  # so that a second run measures the same work as the first
 
 # %% [markdown]
 # ## 1. The columns
 #
-# The published data set and ours have the same columns: a **query**, the **image** of a page that answers it, and
-# four **hard negatives**, pages that look alike and do not answer. The data comes in **splits** that must share no
-# page: **train** for learning and **dev** for decisions. Lesson 04 uses the third, **test**.
+# The published [data set](https://huggingface.co/datasets/tomaarsen/llamaindex-vdr-en-train-preprocessed)
+# (`t4`, `full`) and ours (`tiny`) have the same columns: a **query**, the **image** of a page that answers
+# it, and four **hard negatives**, pages that look similar but do not answer it. The data comes in **splits**
+# that must share no page: **train** for learning and **dev** for decisions. Lesson 04 uses the third,
+# **test**.
 
 # %%
 dataset = prepare_dataset(P)
@@ -76,15 +78,18 @@ plots.pages_row([row[name] for name in columns], columns, title=row["query"])
 # %% [markdown]
 # ## 2. The column rule
 #
-# The [loss](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) scores how well each query finds its own page among all pages of the batch. It does not read the names of
-# the columns. It reads their order: **the first column is the anchor, the second the positive, all others are
-# negatives**. Only `label`, `labels`, `score` and `scores` have a meaning: such a column is taken out as labels.
+# Training takes rows in small groups, **batches**. The
+# [loss](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) is high if queries do not
+# find their own pages among all pages of the batch. It does not read the names of the columns. It reads their
+# order: **the first column is the anchor, the second the positive, all others are negatives**. Training pulls
+# the anchor towards its positive and away from negatives. Only `label`, `labels`, `score` and `scores` count
+# as names: such a column is taken out as labels.
 #
 # ![query, image, negative_0 go through the collator to anchor, positive, negative](images/03_columns.svg)
 #
-# The collator turns each column into a dictionary of tensors. The next cells build what the
-# [trainer](https://sbert.net/docs/sentence_transformer/training_overview.html) gives to the loss, for one good
-# data set and four broken ones. Predict for each broken one: an error, a warning, or neither?
+# The **collator** turns each column of a batch into a dictionary of tensors. The next cells build what the
+# [trainer](https://sbert.net/docs/sentence_transformer/training_overview.html) gives to the loss, for one
+# good data set and four broken ones. **Predict** for each broken one: an error, a warning, or neither?
 
 
 # %%
@@ -95,7 +100,7 @@ def load_model(frozen=""):
     model[0].processing_kwargs |= {"image": {"size": P.pixels}}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not (frozen and re.search(frozen, name)))
-    model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples
+    model.model_card_data.widget = [{}]  # not empty, or the trainer decodes pages for the model card
     return model
 
 
@@ -135,19 +140,20 @@ for what, data in broken.items():
         print(f"{what}: ValueError: {str(error)[:120]}")
 
 # %% [markdown]
-# You saw one error and one warning; the other two pass without a word.
+# You saw one error and one warning; the other two pass without either.
 #
-# - **Image before query**: pages now act as queries. The warning comes only because the name `query` is known.
-# - **A stray column** is embedded as one more negative, here the word "Chad". It costs a forward pass.
-# - **`label`** is taken out, and this loss ignores it. A column of pages with that name would be lost in the same way.
+# - **Image before query**: pages now act as queries. The library warns only because it knows the name
+#   `query`.
+# - **A stray column** is embedded as one more negative, here the word "Chad". That costs time in every step.
+# - **`label`** is taken out, and this loss ignores it. Pages under that name raise an error.
 # - **Undecoded images** raise an error.
 #
 # So select the columns by name, in the right order, just before training.
 
 # %% [markdown]
 # ### Exercise 1: break it without a warning
-# Choose three of the row's columns in an order that trains the model on a **wrong** page as the answer, with no error
-# and no warning. Then say why the library cannot see it:
+# Choose three of the row's columns in an order that makes a **wrong** page the positive and the right page a
+# negative, with no error and no warning. Then say why the library cannot see it:
 #
 # - `"a"`: it looks at a few known names only, and none of them is out of place
 # - `"b"`: it compares the page with the query, and the two look alike
@@ -155,7 +161,7 @@ for what, data in broken.items():
 #
 # <details><summary>Hint</summary>
 #
-# The anchor has to stay a query. Which column decides what is pulled towards it?
+# The anchor has to stay a query. Which column holds the page that is pulled towards it?
 #
 # </details>
 
@@ -170,20 +176,19 @@ check(
     [three_columns, reason],
     [
         (lambda a: len(a[0]) == len({*a[0]} & {*rows.column_names}) == 3, "choose three different columns"),
-        (lambda a: a[0][0] == "query", "the anchor is no query: the library would warn"),
-        (lambda a: a[0][1] != "image", "the second column still answers the query"),
-        (lambda a: "image" in a[0], "make it worse: the right page has to become a negative"),
-        (lambda a: len(first_batch(few.select_columns(a[0]))[0]) == 3, "three must reach the loss"),
-        (lambda a: a[1] == "a", "the library never compares contents, and it warns before there is a loss"),
+        (lambda a: a[0][0] == "query", "the first column must stay the query"),
+        (lambda a: a[0][1] != "image", "the page in the second column still answers the query"),
+        (lambda a: "image" in a[0], "the right page has to become a negative"),
+        (lambda a: len(first_batch(few.select_columns(a[0]))[0]) == 3, "three columns must reach the loss"),
+        (lambda a: a[1] == "a", "the library never compares contents, and it warns before it has a loss"),
     ],
 )
 
 # %% [markdown]
 # ## 3. One row, all the way
 #
-# The trainer hands the rows of a batch to the **collator**, which gives each column to
-# `model.preprocess`. Predict: which
-# tensor of a page has no axis for rows?
+# The trainer hands the rows of a batch to the collator, which gives each column to `model.preprocess`. We do
+# the same with one row. **Predict:** which tensor of a page has no axis for rows?
 
 # %%
 for column in ("query", "image"):
@@ -201,20 +206,20 @@ run.record("patches", patches)
 print(f"grid {time_} x {high} x {wide}: {patches} patches of {numbers} numbers, {image_tokens} image tokens")
 
 # %% [markdown]
-# - `input_ids` (rows, tokens): the message as numbers. A page stands in it as a run of image tokens.
-# - `pixel_values` (patches, numbers) has no axis for rows: the patches of all pages of the batch follow one another.
-#   Each is 2 frames x 3 colours x 16 x 16 pixels.
-# - `image_grid_thw` (pages, 3) says which patches belong to which page: time, height and width in patches.
+# - `input_ids` (rows, tokens): the message as numbers. A page is a run of image tokens in it.
+# - `pixel_values` (patches, numbers) has no axis for rows: the patches of all pages of the batch follow one
+#   another. Each has 2 frames x 3 colours x 16 x 16 pixels: a still page counts as two equal frames.
+# - `image_grid_thw` (pages, 3) says how many patches each page has in time, height and width.
 # - Four patches, 32 x 32 pixels, become one image token.
 
 # %% [markdown]
 # ### Exercise 2: count from the grid
-# A batch of pages comes with its `image_grid_thw`. From the grid alone, how many rows does its `pixel_values` have,
-# and how many image tokens does the batch have?
+# `grid` is the `image_grid_thw` of a batch of pages. Write `patches_and_tokens(grid)`. From the grid alone,
+# it returns two numbers: the patches and the image tokens of the whole batch.
 #
 # <details><summary>Hint</summary>
 #
-# A page is a box of patches. Count each box, then add the boxes up. A token covers 2 x 2 patches.
+# Multiply the three numbers of each page, then add up the pages. A token covers 2 x 2 patches.
 #
 # </details>
 
@@ -235,7 +240,7 @@ check(
     patches_and_tokens(batch["image_grid_thw"]),
     [
         (lambda a: len(a) == 2, "return two numbers: patches, tokens"),
-        (lambda a: a[0] == all_patches, "patches: count every page of the batch, and all three axes"),
+        (lambda a: a[0] == all_patches, "patches: count every page of the batch, and use all three numbers"),
         (lambda a: a[1] == all_tokens, "tokens: a square of 32 x 32 pixels is one token"),
     ],
 )
@@ -243,8 +248,9 @@ check(
 # %% [markdown]
 # ## 4. Store pages at the size that the model reads
 #
-# Scanners store 200 dots an inch. The processor shrinks each page in every epoch, before the model sees it. Predict:
-# of three stored sizes, which one is prepared fastest, and which one gives the most tokens?
+# Many scanners store 200 dots an inch. In every **epoch**, or pass over the data, the processor shrinks each
+# page before the model sees it. **Predict:** of three stored sizes, which is prepared fastest, and which
+# gives the most tokens?
 
 # %%
 stored = row["image"].size
@@ -266,20 +272,22 @@ for what, size in sizes.items():
     run.record(f"tokens/{what}", tokens)
     print(f"{what:>20} {size}: {1000 * took[what]:.1f} ms a page, {tokens} image tokens")
 times = took["as-scanned"] / took["as-the-model-reads"]
-print(f"So the scan took {times:.1f} times as long as the page at reading size.")
+print(f"You saw the scan take {times:.1f} times as long as the page at reading size.")
 
 # %% [markdown]
-# All three give the model the same number of tokens, and the extra pixels of a scan only cost time. Store pages once
-# at the reading size, and keep the originals in case you want a larger pixel budget later.
+# All three give the model the same number of tokens, so the extra pixels of a scan only cost time. Store
+# pages once at the reading size, and keep the originals in case you want a larger pixel budget later.
 #
-# **Watch out** With in-batch negatives, a page must not stand twice in a batch, or it becomes its own negative.
-# [`NO_DUPLICATES`](https://sbert.net/docs/package_reference/base/sampler.html) decodes images to compare rows, in each
-# epoch; `NO_DUPLICATES_HASHED` does it once. Paths as strings need no decoding, so below we use paths.
+# **Watch out:** the other queries' pages in a batch also serve as negatives, the **in-batch negatives**. If a
+# page is in a batch twice, it becomes its own negative. Two samplers prevent that:
+# [`NO_DUPLICATES`](https://sbert.net/docs/package_reference/base/sampler.html) decodes images to compare rows
+# in each epoch; `NO_DUPLICATES_HASHED` does so once. Paths as strings need no decoding, so below we use
+# paths.
 
 
 # %%
 def files(pages, name):
-    """Page id to path, for all pages; those that are no files are written to the folder `name`."""
+    """Page id to path, for all pages; a page that is not a file yet is written to the folder `name`."""
     folder = run.folder / name
     folder.mkdir(exist_ok=True)
     for page_id in pages.corpus.keys() - pages.paths.keys():
@@ -296,10 +304,13 @@ print(len(pool_files), "pages in", len(rows), "rows;", pairs[0])
 # %% [markdown]
 # ## 5. The same page twice
 #
-# Collections are full of copies: a cover page, a form, a file uploaded twice. In a corpus, a copy takes the place of
-# the page that is judged relevant. Between train and dev or test, a copy is **leakage**: the model has learned from
-# the page that examines it. We upload one page again under a new name. Somebody judged that copy, not the original.
-# Predict: can a search that finds the original count as right?
+# Collections are full of copies: a cover page, a form, a file uploaded twice. A **judgement** says which page
+# answers which query. It may name only one of two copies. If a training page is also in dev or test, that is
+# **leakage**: the model is tested on a page that it has learned from.
+#
+# In the next cell, we upload one page again under a new name, and the judgement names that copy, not the
+# original. `merge_judgements` then lets the first of equal pages stand for all. **Predict:** does a search
+# that finds the original count as right, before and after merging?
 
 # %%
 page_paths = sorted(pool_files.values())
@@ -320,7 +331,7 @@ for what, judgements in {"judged": judged, "merged": merged}.items():
 
 # %%
 def fingerprints(rows):
-    """The SHA-256 of every page of the rows; no image is decoded."""
+    """The SHA-256, a hash of the bytes, of every page of the rows; no image is decoded."""
     found = set()
     for name in set(rows.column_names) - {"query"}:
         for page in rows.select_columns([name]).cast_column(name, Image(decode=False))[name]:
@@ -338,16 +349,17 @@ print(f"{len(training)} training pages, {len(held_out)} dev pages, {len(training
 print(f"with our copy among the dev pages: {len(training & (held_out | {planted}))} in both")
 
 # %% [markdown]
-# You saw the original count only after the judgements were merged, so merge before you measure. Compare all rows that
-# you train on, as here, and not a sample. A hash finds equal bytes only. The same sheet scanned twice has other bytes:
-# there, compare embeddings, and look at the most similar pairs yourself.
+# You saw the original count only after the judgements were merged, so merge before you measure. The second
+# cell compared **hashes**, short numbers computed from files' bytes, and found our copy. Compare all rows
+# that you train on, as here, not a sample. A hash finds equal bytes only. If a sheet was scanned twice, the
+# bytes differ: then compare embeddings, and look at the most similar pairs yourself.
 #
 # ## 6. Hard negatives
 #
-# A random page is an easy negative: a page on the coffee of Brazil is no rival for one on the railways of Chad.
-# **Mining** takes a page that the model itself ranks high and that is not the positive.
-# [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so it gets
-# paths. Our copy is in its corpus. Predict: what will it bring for the first query?
+# A random page is an easy negative: coffee in Brazil has little in common with railways in Chad. **Mining**
+# takes a page that the model itself ranks high and that is not the positive.
+# [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so we give it
+# paths. Our copy is in its corpus. **Predict:** which page will it take for the first query?
 
 # %%
 options = {"corpus": corpus_paths, "num_negatives": 1, "batch_size": P.eval_batch_size, "verbose": False}
@@ -359,6 +371,17 @@ chosen = dict(zip(mined["query"], mined["negative"], strict=True))
 print(pairs[0]["query"])
 run.record("mined/first-is-the-copy", chosen[pairs[0]["query"]] == copy)
 print(f"   positive {Path(positives[0]).name}, mined {Path(chosen[pairs[0]['query']]).name}")
+
+# %% [markdown]
+# You saw the miner take the copy of the right page. It is a **false negative**: the loss would push an answer
+# away from its query. There are two filters:
+#
+# - **Judgements** remove what is known to answer, and nothing else.
+# - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. The next
+#   candidate takes its place, if there is one. A relative margin of 0.05 removes what scores above 95% of the
+#   positive's score.
+#
+# **Predict:** does the margin remove anything but the false negatives?
 
 
 # %%
@@ -379,33 +402,29 @@ for name, members in counts.items():
 print(f"{len(mined)} mined, {len(false)} of them a copy of the right page; after the margin {len(left)}")
 print(f"the margin gave {len(changed)} queries another negative, and {len(lost)} queries none")
 unjudged = len({*changed, *lost} - false)
-print(f"So it removed {unjudged} that no judgement calls false: hard negatives, or unjudged answers.")
+said = "hard negatives, or answers that nobody has judged" if unjudged else "it removed nothing else"
+print(f"You saw it remove {unjudged} that no judgement calls false: {said}.")
 
 # %% [markdown]
-# The miner brought the copy of the right page. It is a **false negative**: the loss would push an answer away from
-# its query. There are two filters:
-#
-# - **Judgements** remove what is known to answer, and nothing else.
-# - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. The next candidate
-#   takes its place, if there is one.
-#
-# Where nobody has judged, a reranker can score the candidates instead: pass `cross_encoder=` together with a margin.
+# If nobody has judged the pages, a reranker (lesson 01) can score the candidates: pass `cross_encoder=`
+# together with a margin.
 
 # %% [markdown]
 # ### Exercise 3: choose from figures
-# A query's positive scores 0.80. These figures are made up. Which page does the miner take with no margin, with a
-# relative margin of 0.05, and which page remains as a false negative that this margin does not remove?
+# These figures are made up. A query's positive scores 0.80; the table shows other pages. Which one does the
+# miner take without a margin (`no_margin`), and with a relative margin of 0.05 (`with_margin`)? Which false
+# negative does this margin not remove (`still_false`)?
 #
 # | page | score | does it answer? |
 # | --- | --- | --- |
 # | A | 0.80 | yes, a copy |
 # | B | 0.78 | no, the same country |
-# | C | 0.74 | yes, the same figures drawn anew |
+# | C | 0.74 | yes, the same figures in another drawing |
 # | D | 0.40 | no |
 #
 # <details><summary>Hint</summary>
 #
-# The margin is a share of the positive's score. Work out the highest score that it lets pass.
+# The margin is a share of the positive's score. Work out the highest score that it keeps.
 #
 # </details>
 
@@ -419,26 +438,29 @@ check(
     [no_margin, with_margin, still_false],
     [
         (lambda a: set(a) <= set("ABCD"), "answer with three letters, each in quotes"),
-        (lambda a: a[0] == "A", "with no margin: the miner ranks by score and knows no answers"),
-        (lambda a: a[1] == "C", "with the margin: which page comes first below 0.80 less 5%?"),
-        (lambda a: a[2] == "C", "still false: a page that answers and scores below the limit"),
+        (lambda a: a[0] == "A", "without a margin: the miner knows scores, not which page answers"),
+        (lambda a: a[1] == "C", "with the margin: which page has the highest score below 0.80 less 5%?"),
+        (lambda a: a[2] == "C", "still false: look for a page that answers and scores below the limit"),
     ],
 )
 
 # %% [markdown]
 # ## 7. Is mining worth it?
 #
-# Two short trainings: the same queries and positives, the same number of updates, one negative each. In one the
-# negatives are random pages, in the other they are mined and filtered by judgements. Predict: will the mined ones win,
-# and will sixty dev queries be enough to tell?
+# We compare two short trainings. Both have the same queries and positives, the same number of updates, and
+# one negative a query. In one, the negatives are random pages. In the other, they are mined and filtered by
+# judgements.
 #
-# **NDCG@10** is 1 if the right page comes first, lower the further down it stands, and 0 below rank ten (lesson 04 computes
-# it). **Interval**: we draw the dev queries again and again, with repeats; 95% of the means lie in it.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
+#   ten.
+# - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
+#
+# **Predict:** will the mined negatives win, and will sixty dev queries be enough to tell?
 
 
 # %%
 def finetune(data):
-    """A model after one pass over the rows, image tower as in lesson 07."""
+    """A model after one pass over the rows; weights that match `P.frozen` stay as they are."""
     trained = load_model(P.frozen)
     if P.lora:
         add_lora(trained)  # lesson 07 shows it
@@ -496,15 +518,19 @@ run.save()
 figure
 
 # %% [markdown]
-# An interval that includes zero does not show that there is no gain. It shows that this budget cannot tell: one seed,
-# a few updates, sixty queries. In-batch negatives come free with every row, so mining has to add more than they do.
+# If the interval includes zero, that does not show that mining gains nothing. It shows that this experiment
+# cannot tell: one seed, a few updates, sixty queries. Both trainings also use in-batch negatives, so mined
+# pages help only if they teach what those do not.
 
 # %% [markdown]
 # ## Three questions
+# Answer from memory, then unfold.
 #
-# **1.** A data set has the columns `query`, `image`, `source`. What does the loss do with `source`?
+# **1.** A data set has the columns `query`, `image`, `source` (a text). What does the loss do with `source`?
 #
-# - a) it ignores it · b) it uses it as a negative · c) it raises an error
+# - a) it ignores it
+# - b) it uses it as a negative
+# - c) it raises an error
 #
 # <details><summary>Answer</summary>
 #
@@ -513,34 +539,37 @@ figure
 #
 # </details>
 #
-# **2.** Two pages of a dev set have the same bytes as training pages, under other names. What shows it?
+# **2.** Two pages of a dev set have the same bytes as training pages, under other names. What surely shows it?
 #
-# - a) comparing file names · b) hashing the pages of a sample of the training rows · c) hashing all pages
+# - a) comparing file names
+# - b) hashing all dev pages and a sample of the training rows
+# - c) hashing all pages
 #
 # <details><summary>Answer</summary>
 #
-# **c.** Equal bytes give equal hashes. Not a: the names differ. Not b: the pages may be among the rows left out.
+# **c.** Equal bytes give equal hashes. Not a: the names differ. Not b: the pages may be in the rows left out.
 #
 # </details>
 #
-# **3.** You have no judgements beyond one positive a query. What does a relative margin do?
+# **3.** You have one judged positive for each query and no other judgements. What does a relative margin do?
 #
-# - a) it removes exactly the false negatives · b) it removes candidates near the positive's score, false or not ·
-#   c) it lowers the number of candidates without looking at scores
+# - a) it removes exactly the false negatives
+# - b) it removes candidates that score near or above the positive, false or not
+# - c) it lowers the number of candidates without looking at scores
 #
 # <details><summary>Answer</summary>
 #
-# **b.** It knows scores only. Not a: a false negative with a low score stays, and a hard one with a high score goes.
-# Not c: the limit is a share of the positive's score.
+# **b.** It knows scores only. Not a: a false negative with a low score stays, and a true hard negative with a
+# high score goes. Not c: the limit is a share of the positive's score.
 #
 # </details>
 
 # %% [markdown]
 # ## You have
-# - broken the column rule in four ways, and seen one error
+# - broken the column rule in four ways, and seen one error and one warning
 # - followed a row to `input_ids`, `pixel_values` and the grid
 # - compared three stored sizes of a page that give the model the same tokens
-# - found a copy and a leak by hash, and merged judgements
-# - mined hard negatives, removed a false one, and measured mined against random
+# - found a copy and a planted leak by hash, and merged judgements
+# - mined hard negatives, removed a false one, and compared mined with random negatives
 #
 # **Next**: lesson 04 measures a retriever, before anybody trains one.

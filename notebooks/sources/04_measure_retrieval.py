@@ -402,17 +402,16 @@ if P.drawn:
     same["before"] = score(with_text)[~scan]
     lines = {}
     for name, other in (("bm25", "country-only"), ("minilm-text", "bm25"), ("before", "minilm-text")):
-        for which in ("text", "text-named"):
+        for which in ("text-named", "text"):
             mask = slices[which][~scan]
             gap = evaluation.paired_bootstrap(same[other][mask], same[name][mask], SEED)
             run.record(f"ndcg@10/{name}-over-{other}/{which}", gap)
             lines[f"{name} minus {other}", which] = {"difference": str(gap), "so": verdict(gap, name, other)}
+    print(f"You saw, where there is text, {name} minus {other}: {gap}. So: {verdict(gap, name, other)}.")
     gap = evaluation.paired_bootstrap(scores["minilm-text"], scores["before"], SEED)
     run.record("ndcg@10/before-over-minilm-text/all", gap)
-    lines["before minus minilm-text", "all"] = {
-        "difference": str(gap),
-        "so": verdict(gap, "before", "minilm-text"),
-    }
+    so = verdict(gap, "before", "minilm-text")
+    lines["before minus minilm-text", "all"] = {"difference": str(gap), "so": so}
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
@@ -442,16 +441,11 @@ if P.drawn:
     seconds["ocr"] = (time.perf_counter() - started) / len(sample)
     for name, value in seconds.items():
         run.record(f"seconds/page/{name}", value)
-    print(
-        f"You saw {seconds['ocr']:.2f} s a page for OCR and {seconds['model']:.3f} s for the page model:",
-        end=" ",
-    )
-    print(f"{seconds['ocr'] / seconds['model']:.0f} times as long.")
-    display(
-        pd.DataFrame({"scan": table["scan"][sample], "OCR": seen}).style.set_properties(
-            **{"text-align": "left"}
-        )
-    )
+    times = seconds["ocr"] / seconds["model"]
+    print(f"You saw {seconds['ocr']:.2f} s a page for OCR and {seconds['model']:.3f} s for the page model.")
+    print(f"OCR took {times:.1f} times as long.")
+    lines = pd.DataFrame({"scan": table["scan"][sample], "OCR": seen})
+    display(lines.style.set_properties(**{"text-align": "left"}))
 
 # %% [markdown]
 # All pages would take too long here, so their text comes with the course: **precomputed**, with these settings. Now
@@ -460,12 +454,15 @@ if P.drawn:
 # %%
 if P.drawn:
     read = baselines.ocr_texts()
-    print(
-        f"Read again just now and the same: {sum(seen[page] == read[page] for page in sample)} of {len(sample)} pages"
-    )
+    unchanged = sum(seen[page] == read[page] for page in sample)
+    print(f"Of the {len(sample)} pages read just now, {unchanged} have the same text as in the file.")
     documents = [read[page] for page in page_ids]
     scores["ocr-bm25"] = score(by_words(page_ids, documents))
     scores["ocr-minilm"] = score(by_meaning(page_ids, documents))
+    run.record("precomputed", 1)
+
+# %%
+if P.drawn:
     parts = {"all": np.ones_like(scan), "scan": scan, "text": ~scan}
     parts, lines = {name: mask for name, mask in parts.items() if mask.any()}, {}
     for name in ("ocr-bm25", "ocr-minilm"):
@@ -478,17 +475,13 @@ if P.drawn:
             says = verdict(gap, "before", name)
             lines[name, which] = {"NDCG@10": str(alone), "page model minus it": str(gap), "so": says}
             good += [which] if says != "before is better" else []
-        print(
-            f"At least as good as the page model, as far as these queries can tell: {name} on",
-            *good or ["nothing"],
-        )
-    run.record("precomputed", 1)
+        print(f"These queries do not show that {name} is worse than the page model on:", *good or ["any"])
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
 # So compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
-# model of the published size (2B, random weights) took 7 s a page on two cores: without a GPU, OCR is the faster of
-# those two. But OCR keeps words only: no colour, no curve.
+# model of the published size (2B, random weights) took 7 s a page on two cores; compare that with OCR above. And OCR
+# keeps only words: no colours, no curves.
 #
 # ## 5. Is a difference real?
 #

@@ -51,12 +51,6 @@ from course_utils.exercises import check
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
-P = load_profile(PROFILE)
-lora = LORA or P.lora
-rate, epochs = RATE or P.learning_rate, EPOCHS or P.epochs
-run = Run("07_finetune_qwen3_vl_embedding", profile=PROFILE, seed=SEED)
-
 # %% [markdown]
 # ## The task
 #
@@ -67,19 +61,21 @@ run = Run("07_finetune_qwen3_vl_embedding", profile=PROFILE, seed=SEED)
 # In `tiny`, pages are drawn from real figures (The World Factbook, 2015), the first time in about two minutes. `t4` and
 # `full` take the published [data set](https://huggingface.co/datasets/tomaarsen/llamaindex-vdr-en-train-preprocessed),
 # with the same columns.
+#
+# Each row is an **anchor** (the query), its **positive** (the page that answers it), and four **hard negatives**: two
+# pages of the same country, and two on the same topic. Which page would you return, before you read the captions?
 
 # %%
+P = load_profile(PROFILE)
+lora = LORA or P.lora
+rate, epochs = RATE or P.learning_rate, EPOCHS or P.epochs
+run = Run("07_finetune_qwen3_vl_embedding", profile=PROFILE, seed=SEED)
+
 dataset = prepare_dataset(P)
 train_data = load_dataset(dataset, "train", split=P.train_split)
 dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)
 test_data = load_dataset(dataset, "eval", split="train")
 print(train_data)
-
-# %% [markdown]
-# Each row is an **anchor** (the query), its **positive** (the page that answers it), and four **hard negatives**: two
-# pages of the same country, and two on the same topic. Which page would you return, before you read the captions?
-
-# %%
 example = train_data[3]
 columns = ["image", "negative_0", "negative_1", "negative_2", "negative_3"]
 plots.pages_row([example[column] for column in columns], columns, title=f"query: “{example['query']}”")
@@ -101,7 +97,6 @@ model[0].processing_kwargs |= {"image": {"size": P.pixels}}
 print(model)
 print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, pixel budget {P.pixels}")
 
-# %%
 page = first_images(test_data, 1)[0].convert("RGB")
 grid = model.preprocess([page])["image_grid_thw"][0]
 height, width = (int(side) * 16 for side in grid[1:])
@@ -118,30 +113,22 @@ plots.pages_row([page, page.resize((width, height))], captions)
 # **NDCG@10** with one relevant page a query is 1 / log2(rank + 1): 1 at rank 1, 0.63 at rank 2, nothing beyond rank 10.
 
 # %%
-test = build_corpus(test_data)
-dev = build_corpus(dev_data)
+test, dev = build_corpus(test_data), build_corpus(dev_data)
 options = {"batch_size": P.eval_batch_size, "ndcg_at_k": [10], "mrr_at_k": [10], "map_at_k": [10]}
 options |= {"accuracy_at_k": [1], "precision_recall_at_k": [1]}
 evaluator = InformationRetrievalEvaluator(test.queries, test.corpus, test.relevant, name="test", **options)
 dev_evaluator = InformationRetrievalEvaluator(dev.queries, dev.corpus, dev.relevant, name="dev", **options)
 run.record("queries", len(test.queries))
 run.record("pages", len(test.corpus))
-print(f"{len(test.queries)} queries over {len(test.corpus)} pages")
-print(f"dev: {len(dev.queries)} over {len(dev.corpus)}")
-
-# %% [markdown]
-# ## 3. Before
-#
-# Embed every page once, at full dimension; dimensions and slices are slices of these arrays. Predict first: the base
-# model was trained on *other* pages, layouts and wordings. Will it be near chance, halfway, or good?
+sizes = {name: (len(each.queries), len(each.corpus)) for name, each in (("test", test), ("dev", dev))}
+print("queries and pages:", sizes)
 
 
-# %%
 def embed(model, corpus):
     """Unit vectors of all queries and all pages, in the order of the dictionaries."""
-    options = {"batch_size": P.eval_batch_size, "convert_to_tensor": True, "show_progress_bar": True}
-    query_vectors = model.encode_query(list(corpus.queries.values()), **options)
-    page_vectors = model.encode_document(list(corpus.corpus.values()), **options)
+    settings = {"batch_size": P.eval_batch_size, "convert_to_tensor": True, "show_progress_bar": True}
+    query_vectors = model.encode_query(list(corpus.queries.values()), **settings)
+    page_vectors = model.encode_document(list(corpus.corpus.values()), **settings)
     return query_vectors.float().cpu(), page_vectors.float().cpu()
 
 
@@ -150,6 +137,12 @@ def scores(query_vectors, page_vectors, corpus, dimension=None):
     vectors = query_vectors[:, :dimension], page_vectors[:, :dimension]
     return evaluation.per_query_ndcg(*vectors, list(corpus.queries), list(corpus.corpus), corpus.relevant)
 
+
+# %% [markdown]
+# ## 3. Before
+#
+# Embed every page once, at full dimension; dimensions and slices are slices of these arrays. Predict first: the base
+# model was trained on *other* pages, layouts and wordings. Will it be near chance, halfway, or good?
 
 # %%
 before_queries, before_pages = embed(model, test)
@@ -164,6 +157,9 @@ ceilings = {"chance": ceilings.pop("random")} | ceilings
 for name, ceiling in ceilings.items():
     print(f"{name:>14}: {ceiling.mean():.3f}")
     run.record(f"ndcg@10/{name}", ceiling.mean())
+reader = max(ceilings, key=lambda name: ceilings[name].mean())
+print(f"You saw the base model at {before.mean():.3f}, between 0 and 1, and", end=" ")
+print(f"{before.mean() - ceilings[reader].mean():+.3f} from the best of these readers ({reader}).")
 
 # %% [markdown]
 # The bracket is a 95% interval: of 100 samples of queries, about 95 give one that holds the true mean. The lines under
@@ -230,7 +226,7 @@ check("pages in the softmax", candidates, tests)
 #
 # In `tiny` and `t4` the **image tower stays frozen**.
 #
-# **On a GPU** `t4` trains a **LoRA** adapter in fp16 (section 9). `full` trains all weights with the published rate
+# **On a GPU** `t4` trains a **LoRA** adapter in fp16 (section 8). `full` trains all weights with the published rate
 # (2e-5), batch (64) and page size (600x600). It differs from the published script in four ways: the attention is
 # `sdpa`, the mini-batch is 16 pages instead of 1 (by `course full-size`, 80 GB hold 22, computed), 60 of the 10,000
 # rows are kept for dev, and dev is evaluated five times instead of ten.
@@ -246,7 +242,7 @@ for name, parameter in model.named_parameters():
     if P.frozen and re.search(P.frozen, name):
         parameter.requires_grad_(False)
 if lora:
-    add_lora(model)  # section 9 shows it
+    add_lora(model)  # section 8 shows it
 train_rows.features
 
 # %%
@@ -282,7 +278,6 @@ trainer = SentenceTransformerTrainer(
 dev_before = dev_evaluator(model)["dev_cosine_ndcg@10"]
 _ = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
 
-# %%
 history, name = trainer.state.log_history, "eval_dev_cosine_ndcg@10"
 curve = [(0, dev_before)] + [(entry["step"], entry[name]) for entry in history if name in entry]
 for step, score in curve:
@@ -291,7 +286,8 @@ figure = plots.training_curve(history, curve)
 run.figure("training", figure, "Training loss by step, and NDCG@10 on the dev pages by step.")
 half = (dev_before + max(score for _, score in curve)) / 2
 first = next(step for step, score in curve if score >= half)
-print(f"dev NDCG@10: {dev_before:.3f} before, half of the gain was there after {first} of {steps} steps")
+print(f"dev NDCG@10 before: {dev_before:.3f}")
+print(f"You saw half of the gain after {first} of {steps} steps.")
 figure
 
 # %% [markdown]
@@ -363,12 +359,9 @@ if P.drawn:
     answers = table.loc[[min(test.relevant[query]) for query in test.queries]]
     slices |= {name: answers[name.replace("-", "_")].to_numpy() for name in ("unseen-country", "scan")}
     slices |= {form: (answers["form"] == form).to_numpy() for form in sorted(answers["form"].unique())}
-pairs = {
-    name: (evaluation.bootstrap(before[mask]), evaluation.bootstrap(after[mask]))
-    for name, mask in slices.items()
-}
+sides = [evaluation.by_slice(values, slices) for values in (before, after)]
+pairs = {name: (sides[0][name], sides[1][name]) for name in slices}
 
-# %%
 vectors = {"queries_before": before_queries, "pages_before": before_pages}
 vectors |= {"queries_after": after_queries, "pages_after": after_pages}
 vectors["dev_queries_after"], vectors["dev_pages_after"] = embed(model, dev)  # lesson 09 decides on them
@@ -397,7 +390,7 @@ run.figure("before_after", figure, alt)
 for name, change in changes.items():
     run.record(f"ndcg@10/gain/{name}", change)
     verdict = "finetuning helped" if change.low > 0 else "it hurt" if change.high < 0 else "we cannot tell"
-    print(f"{name}, the same queries: {change}; {verdict}")
+    print(f"You saw {name}, the same queries, change by {change}: {verdict}.")
 figure
 
 # %% [markdown]
@@ -417,13 +410,10 @@ for kind in ("", "/unseen-natural", "/unseen-wording"):
 figure
 
 # %% [markdown]
-# ## 7. Shorter vectors
-#
+# ### Exercise 3: shorter vectors
 # `MatryoshkaLoss` trained the first components to work alone. So no page is embedded again: a shorter vector is the
 # head of the same vector. Libraries compare it by cosine, that is at unit length.
-
-# %% [markdown]
-# ### Exercise 3: cut the vectors yourself
+#
 # Complete `cut`: keep the first `dimension` components of each row, and give each row length 1 again.
 #
 # <details><summary>Hint</summary>
@@ -462,7 +452,7 @@ for d in P.dimensions:
 # Where the last interval includes zero, these queries cannot tell the short vectors from the full ones.
 # Lesson 08 draws the curves.
 #
-# ## 8. Save, and what saving gives away
+# ## 7. Save, and what saving gives away
 #
 # Every training checkpoint, and `save_pretrained` by default, writes a model card with **real training pages** under
 # `assets/`. With confidential documents that is a leak.
@@ -477,7 +467,6 @@ model.save_pretrained(str(final), create_model_card=False)
 assert not list(final.rglob("assets/*"))
 print("saved without a card:", sorted(path.name for path in final.iterdir()))
 
-# %%
 again = SentenceTransformer(str(final), model_kwargs=kwargs)
 some = list(test.queries.values())[:20]
 pages_again = again.encode_document(list(test.corpus.values())[:8], convert_to_tensor=True).float().cpu()
@@ -492,7 +481,7 @@ run.save()
 print(f"largest difference after reloading: {difference:.1e}")
 
 # %% [markdown]
-# ## 9. LoRA: train an adapter, keep an adapter
+# ## 8. LoRA: train an adapter, keep an adapter
 #
 # Training all 2.13 B weights in bf16 takes four times their bytes (weights, gradients, AdamW's two moments): 17 GB, and
 # activations. **LoRA** freezes them and trains two slim matrices beside each attention projection.
@@ -510,7 +499,6 @@ def load(name):
     return loaded
 
 
-# %%
 adapted = model
 if not lora:
     adapted = load(checkpoint(P.embedder))
@@ -550,6 +538,7 @@ for name in ("base", "reloaded", "merged"):
     apart = np.abs(vectors[name].astype(float) - vectors["adapter"]).max()
     run.record(f"lora/difference/{name}", apart)
     print(f"{name:>9}: vectors differ from the adapter's by at most {apart:.1e}")
+print(f"You saw an adapter of {size / whole:.1%} of the model; merging changes at most {apart:.1e}.")
 run.save()
 
 # %% [markdown]
@@ -558,8 +547,7 @@ run.save()
 #
 # **Watch out**: a T4 is fast in fp16 only, where gradients below 6e-8 vanish. So `fp16=True` scales the loss up, and
 # its scaler takes no fp16 parameters: "Attempting to unscale FP16 gradients." That is why `add_lora` casts to float32.
-
-# %% [markdown]
+#
 # ## Three questions
 #
 # **1.** You halve `mini_batch_size`. What changes?

@@ -7,7 +7,7 @@
 # - find out what a model gets wrong by looking at won and lost queries
 # - say whether a difference is significant, and what that does and does not mean
 #
-# **Time** tiny 2 min · t4 about 30 min · full about 30 min (estimates on a GPU)
+# **Time** tiny 4 min · t4 about 30 min · full about 30 min (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #
@@ -40,11 +40,6 @@ from course_utils.exercises import check, close
 from course_utils.profiles import load_profile
 from course_utils.recording import Run
 
-# %%
-P = load_profile(PROFILE)
-rows = ROWS or (200 if P.drawn else 60)  # test rows for the pixel budgets
-run = Run("08_ndcg_before_and_after", profile=PROFILE, seed=SEED)
-
 # %% [markdown]
 # ## What lesson 07 left
 #
@@ -55,6 +50,10 @@ run = Run("08_ndcg_before_and_after", profile=PROFILE, seed=SEED)
 # The pages are drawn the first time (about two minutes).
 
 # %%
+P = load_profile(PROFILE)
+rows = ROWS or (200 if P.drawn else 60)  # test rows for the pixel budgets
+run = Run("08_ndcg_before_and_after", profile=PROFILE, seed=SEED)
+
 dataset = prepare_dataset(P)
 test_data = load_dataset(dataset, "eval", split="train")
 test = build_corpus(test_data)
@@ -94,7 +93,9 @@ for name, interval in intervals.items():
     run.record(f"ndcg@10/{name}", interval)
     print(f"{name:>6}: {interval}   width {widths[name]:.3f}")
 unpaired = np.hypot(widths["before"], widths["after"])
-print(f"width of the gain's interval, had the queries been different ones: {unpaired:.3f}")
+share = widths["gain"] / unpaired
+print(f"width of the gain's interval, had each model its own queries: {unpaired:.3f}")
+print(f"You saw that pairing makes it {share:.2f} times as wide.")
 
 # %%
 pairs = {"all": (intervals["before"], intervals["after"])}
@@ -175,6 +176,8 @@ lines = {"all": gain}
 for name, mask in slices.items():
     lines[name] = evaluation.paired_bootstrap(before[mask], after[mask])
     run.record(f"ndcg@10/gain/{name}", lines[name])
+least = min(lines, key=lambda name: lines[name].mean)
+print(f"You saw the smallest gain for {least}: {lines[least]}.")
 figure = plots.forest(lines, title=vectors.title("Gain by slice and form"))
 alt = "Gain in NDCG@10 by slice and form of the page, each with its paired 95% interval and a line at zero."
 run.figure("gain_by_slice", figure, alt)
@@ -207,14 +210,15 @@ for when, row in by_dimension.items():
 figure = plots.by_dimension(curves["before"], curves["after"], title=vectors.title("Shorter embeddings"))
 alt = "NDCG@10 by number of vector components kept, before and after finetuning, with 95% intervals."
 run.figure("by_dimension", figure, alt)
-figure
+display(figure)
 
-# %%
 full = P.dimensions[0]
 lost = {}
 for d in P.dimensions[1:]:
     i = evaluation.paired_bootstrap(by_dimension["after"][d], by_dimension["after"][full])
     lost[f"{d} of {full}"] = [4 * d, i.mean, i.low, i.high]
+ends = {when: curves[when][P.dimensions[-1]].mean / curves[when][full].mean for when in curves}
+print(f"You saw the shortest keep {ends['before']:.0%} of the score before and {ends['after']:.0%} after.")
 columns = ["bytes a page (float32)", "score lost", "at least", "at most"]
 pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) + 0.0
 
@@ -227,7 +231,7 @@ pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) + 0.0
 # ## 4. By pixel budget
 #
 # Qwen3-VL spends one token for every 32x32 pixels, so the budget decides what the model can read, and what you pay.
-# Here is one page at half the training budget, three quarters of it, the whole, and half as much again.
+# Here is one page at half the training budget, three quarters of it, the whole, half as much again, and twice as much.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -235,7 +239,7 @@ model = SentenceTransformer(vectors.model or checkpoint(P.embedder), model_kwarg
 who = "your finetuned model" if vectors.model else "base model; run lesson 07 to see your own"
 page = first_images(test_data, 1)[0].convert("RGB")
 budgets, views = {}, []
-for factor in (0.5, 0.75, 1, 1.5):
+for factor in (0.5, 0.75, 1, 1.5, 2.1):
     size = P.pixels | {"longest_edge": int(factor * P.pixels["longest_edge"])}
     grid = model.preprocess([page], processing_kwargs={"image": {"size": size}})["image_grid_thw"][0]
     budgets[int(grid.prod() / 4)] = size
@@ -275,17 +279,19 @@ for tokens, interval in budget_scores.items():
     run.record(f"seconds/pixels/{tokens}-tokens", np.median(seconds[tokens]))
     change = evaluation.paired_bootstrap(at_budget[trained], at_budget[tokens])
     print(f"{tokens:>5} tokens  NDCG@10 {interval}; against {trained} tokens {change}")
+best = max(budget_scores, key=lambda tokens: budget_scores[tokens].mean)
+print(f"You saw the best score at {best} of up to {max(budgets)} tokens; the finetuning used {trained}.")
 figure = plots.by_budget(budget_scores, seconds, trained, title=f"Pixel budget ({who})")
 alt = "NDCG@10 and seconds for 100 pages by image tokens a page, with 95% intervals for the score."
 run.figure("by_budget", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: on the left is what the pixels buy, on the right what they cost. The score does not rise with the pixels:
-# it is highest at the budget of the training (the dotted line) and falls on both sides. Look at the pictures above. With
-# three quarters of the pixels you can still read the title, but its letters have another size than the model learned,
-# and this stand-in has seen one size only. A model trained on many sizes falls more gently. So choose the budget before
-# the training. Time grows with the tokens, but not from zero, since decoding a page costs the same at every budget.
+# **Read it**: on the left is what the pixels buy, on the right what they cost. The dotted line is the budget of the
+# finetuning. Below it letters get too small to read. More pixels need not help either: letters then have another size
+# than finetuning showed. The stand-in learned to read at four sizes before that, so it does not break at the others,
+# but it is best at its own. So choose the budget before the training. Time grows with the tokens, but not from zero,
+# since decoding a page costs the same at every budget.
 #
 # ## 5. Size against NDCG
 #
@@ -312,9 +318,9 @@ figure
 # %% [markdown]
 # **Read it**: only vertically, and only within one data set. Ours do not compare with the published ones: the stand-in
 # was trained for pages like these and nothing else, and those are other pages, other queries and other look-alikes.
-# Our gain is no forecast for your data: the image tower stayed frozen, and finetuning mostly learned how these queries
-# are worded. Even within one article a base can differ: 0.888 in one table, 0.8961 at full dimension in another
-# (published). Always ask what was measured, on what, with which settings.
+# Our gain is no forecast for your data, which has other pages and other queries. Even within one article a base can
+# differ: 0.888 in one table, 0.8961 at full dimension in another (published). Always ask what was measured, on what,
+# with which settings.
 #
 # ## 6. Won and lost
 #
@@ -463,16 +469,17 @@ check("the smallest p", smallest_p, tests)
 
 # %%
 by_seed = {}
-for seed, found in ((each["seed"], each["metrics"]) for each in finetuned.seeds()):
+trials = finetuned.trials()
+for seed in range(3):
+    found = trials[f"seed-{seed}"]
     ends = {
         when: [found[f"ndcg@10/{when}{end}"] for end in ("", "/low", "/high")]
         for when in ("before", "after", "gain")
     }
-    three = {when: evaluation.Interval(*values, int(found["queries"])) for when, values in ends.items()}
+    three = {when: evaluation.Interval(*values, len(query_ids)) for when, values in ends.items()}
     by_seed[f"seed {seed}"] = three["before"], three["after"]
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 
-# %%
 spread = np.std([new.mean for _, new in by_seed.values()], ddof=1)
 print(f"standard deviation of the score after, over {len(by_seed)} seeds: {spread:.3f}")
 figure = plots.before_after(by_seed, title="Three training seeds (precomputed)")
@@ -485,8 +492,7 @@ figure
 # **Read it**: "before" is the same model each time. The spread of "after" is what luck in training adds; no interval
 # over queries holds it. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
 # seeds are few: they show the size of the spread, not its exact value.
-
-# %% [markdown]
+#
 # ## Three questions
 #
 # **1.** Two models differ by 0.02 on the same queries, and their two intervals overlap. What do you look at?

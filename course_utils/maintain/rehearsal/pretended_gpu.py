@@ -214,7 +214,7 @@ def pretended_gpu(memory_gb: float = 16) -> Iterator[None]:
         (torch, "load", _loading(torch.load)),
         (safetensors.torch, "load_file", _loading(safetensors.torch.load_file)),
         (torch.autograd, "_engine_run_backward", _asking(torch.autograd._engine_run_backward)),
-        (threading.Thread, "run", _pretending(threading.Thread.run)),
+        (threading.Thread, "start", _pretending(threading.Thread.start)),
     ]
     for name in ("is_autocast_enabled", "get_autocast_dtype", "set_autocast_enabled", "set_autocast_dtype"):
         changes.append((torch, name, _as_cpu(getattr(torch, name))))
@@ -274,13 +274,19 @@ def _asking(run_backward: Callable) -> Callable:
     return asking
 
 
-def _pretending(run: Callable) -> Callable:
-    """A thread's `run` with the modes, which torch keeps for each thread."""
+def _pretending(start: Callable) -> Callable:
+    """A thread's `start` whose `run`, a subclass's too, has the modes, which torch keeps for each thread."""
 
-    @functools.wraps(run)
+    @functools.wraps(start)
     def pretending(self):
-        with _Asked(), _Computed():
-            run(self)
+        run = self.run
+
+        def with_modes():
+            with _Asked(), _Computed():
+                run()
+
+        self.run = with_modes
+        start(self)
 
     return pretending
 
