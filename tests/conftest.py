@@ -98,9 +98,10 @@ def execute(dataset, tmp_path_factory):
             if gpu_gb:
                 patch.setenv("REHEARSAL_GPU", str(gpu_gb))
             patch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
+            build.mkdir(exist_ok=True)
             notebook = papermill.execute_notebook(
                 str(path),
-                str(folder / "out.ipynb"),
+                str(build / path.name),
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(folder),

@@ -23,6 +23,7 @@ SHORTENED = {
     "09": ({"ROWS": 8}, {"queries": 8}),
     "10": ({"ROWS": 8}, {"queries": 8}),
     "11": ({"ROWS": 8}, {"queries": 8}),
+    "12": ({"ROWS": 24}, {}),
 }
 
 

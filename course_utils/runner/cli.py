@@ -195,10 +195,13 @@ def wheelhouse(folder: Path, platform: str, python: str, cuda: bool, torch_index
 @click.option(
     "--profile", type=ANY_PROFILE, default="tiny", show_default=True, help="Whose models and pages to search."
 )
+@click.option(
+    "--collection", help="Search a collection that lesson 12 saved (such as manual), in place of the test pages."
+)
 @click.option("--port", default=8010, show_default=True, help="Port on 127.0.0.1; 0 takes any that is free.")
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
-def serve(profile: str, port: int, show: bool) -> None:
-    """Open a search page for the test pages, on this machine only; Ctrl+C ends it."""
+def serve(profile: str, collection: str | None, port: int, show: bool) -> None:
+    """Open a search page for the test pages or a collection of your own, on this machine only; Ctrl+C ends it."""
     import webbrowser
 
     from course_utils import search
@@ -206,7 +209,14 @@ def serve(profile: str, port: int, show: bool) -> None:
     from course_utils.profiles import load_profile
 
     quiet()
-    server = search.start(search.load_engine(load_profile(profile)), port)
+    if collection:
+        from course_utils.documents import load_collection
+
+        engine, embedded = load_collection(collection)
+        click.echo(f"{len(engine.corpus.corpus)} pages, {embedded} of them new")
+    else:
+        engine = search.load_engine(load_profile(profile))
+    server = search.start(engine, port)
     click.echo(f"{server.address} (Ctrl+C ends it)")
     if show:
         webbrowser.open(server.address)
