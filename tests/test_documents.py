@@ -36,10 +36,11 @@ def pages_in(folder, **counts):
 def test_reports_for_training_share_no_page_and_no_country_with_the_test(dataset):
     from pathlib import Path
 
-    pages, asked = plan(Path(dataset))
+    pages, asked, logged = plan(Path(dataset))
     test, train = (pages[pages["split"] == split] for split in ("test", "train"))
     assert len(test) + len(train) == len(pages) and not set(test["country"]) & set(train["country"])
     assert set(asked["page"]) <= set(test.index) and len(asked) > 100
+    assert set(logged["page"]) <= set(train.index) and len(logged) > 1000
     assert test["scan"].mean() > 0.1 and train["scan"].mean() > 0.1
 
 

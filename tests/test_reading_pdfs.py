@@ -19,7 +19,7 @@ WORDS = "Arable land and permanent crops of the whole country, in square kilomet
 
 
 def pdf(*pages, encrypt=None):
-    """A PDF of (width, height, words, rotation) pages, as bytes; the outline has a title for each page with words."""
+    """A PDF of (width, height, words, rotation) pages, sizes as they are shown, as bytes; the outline has a title for each page with words."""
     stream = io.BytesIO()
     canvas = Canvas(stream, encrypt=encrypt, invariant=1)
     for number, (width, height, words, turn) in enumerate(pages or [(300, 400, WORDS, 0)]):
@@ -128,7 +128,7 @@ def read(tmp_path_factory):
     if os.name == "posix":
         (folder / "leads nowhere.pdf").symlink_to(folder / "gone")
     (folder / "a good one.pdf").write_bytes(GOOD)
-    (folder / "Zürich größer.PDF").write_bytes(pdf((300, 400, WORDS, 90), (300, 400, WORDS, 0)))
+    (folder / "Zürich größer.PDF").write_bytes(pdf((400, 300, WORDS, 90), (300, 400, WORDS, 0)))
     (folder / "wrong ending.dat").write_bytes(pdf((3000, 2000, WORDS, 0)))
     (folder / "zz a copy.pdf").write_bytes(GOOD)
     (folder / "zz scan.pdf").write_bytes(scan())

@@ -1,6 +1,6 @@
 """Your own documents: PDFs to pages, text for scans, judgements by hand, and a search that follows its folder."""
 
-from course_utils.documents.judging import judge, read_judgements, write_judgements
+from course_utils.documents.judging import judge, read_judgements, read_queries, write_judgements
 from course_utils.documents.ranking import bm25, fuse
 from course_utils.documents.reading import Reading, read_folder
 from course_utils.documents.reports import print_reports
@@ -19,6 +19,7 @@ __all__ = [
     "print_reports",
     "read_folder",
     "read_judgements",
+    "read_queries",
     "read_scans",
     "save_collection",
     "write_judgements",

@@ -31,6 +31,23 @@ def read_judgements(file: Path) -> dict[tuple[str, str], int]:
     return {(row.query, row.page): row.grade for row in table[COLUMNS].itertuples(index=False)}
 
 
+def read_queries(file: Path, pages: pd.DataFrame) -> list[tuple[str, str]]:
+    """(query, page id) for each row of a CSV with the columns query, file, page; empty if there is no CSV.
+
+    `pages` is the table of `read_folder`; a row that names none of its pages is left out. Raises CourseError for a CSV
+    without these columns.
+    """
+    if not Path(file).exists():
+        return []
+    try:
+        table = pd.read_csv(file, usecols=["query", "file", "page"], dtype={"query": str, "file": str, "page": int})
+    except (ValueError, pd.errors.ParserError) as error:
+        raise CourseError(f"{file} needs the columns query, file, page: {error}") from error
+    ids = dict(zip(zip(pages["file"], pages["page"], strict=True), pages.index, strict=True))
+    found = [(row.query, ids.get((row.file, row.page))) for row in table.itertuples()]
+    return [(query, page) for query, page in found if page]
+
+
 def write_judgements(file: Path, judgements: Mapping[tuple[str, str], int]) -> Path:
     """Write the CSV that `read_judgements` reads."""
     rows = [(query, page, grade) for (query, page), grade in judgements.items()]

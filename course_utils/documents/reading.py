@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from course_utils import paths
+from course_utils import paths, pdf_worker
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
 from course_utils.pdf_worker import DAMAGED
@@ -30,7 +30,7 @@ START_SECONDS = 60  # for the reader to start and open a file
 FILE_SECONDS = 900  # for one file
 RESTARTS = 3  # of the worker, for one file
 MAX_BYTES = 2**30  # of a file
-COMMAND = [sys.executable, "-m", "course_utils.pdf_worker"]
+COMMAND = [sys.executable, "-I", pdf_worker.__file__]  # alone: what else loads at its start takes of its memory
 COLUMNS = ("document", "file", "page", "image", "width", "height", "scan", "text", "titles", "heading", "chapter")
 
 

@@ -22,44 +22,52 @@ QUERIES = 3  # that the course's test asks of a country, or its report is not fo
 
 
 def print_reports(cache: Path | None = None) -> Path:
-    """Print the reports, unless they are there, and return their folder: PDFs and `queries.csv` (query, file, page).
+    """Print the reports, unless they are there, and return their folder: PDFs, `queries.csv` and `log.csv`.
 
     The 30 countries of which the course's test asks most have reports of *test* pages only, and those queries are in
-    `queries.csv`. The reports of all other countries have *train* pages only. So no page and no query of a test stands
-    in a report that a training may use. Takes about half a minute.
+    `queries.csv` (query, file, page). The reports of all other countries have *train* pages only, and `log.csv` has the
+    course's training queries for them, as a search that has run for a while would have logged. So no page and no query
+    of a test stands in a report that a training may use. Takes about half a minute.
     """
     data = build_pages()
     folder = (cache or paths.CACHE) / f"reports-{data.name.split('-')[-1]}"
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "queries.csv").exists():  # written last
+        if not all((folder / name).exists() for name in ("log.csv", "queries.csv")):  # written last
             _print(data, folder)
     return folder
 
 
-def plan(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is printed: the pages (rows of the side table, by page id) and the queries (query, page id)."""
+def plan(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What is printed: the pages (rows of the side table, by page id), the test's queries, the logged ones.
+
+    Both tables of queries have the columns query and page (its id).
+    """
     table = pd.read_parquet(data / "pages.parquet").set_index("page_id")
-    rows = [json.loads(line) for line in (data / "eval.jsonl").read_text(encoding="utf-8").splitlines()]
-    asked = [{"query": row["query"], "page": Path(row["image_file_name"]).stem} for row in rows]
-    asked = pd.DataFrame(asked).assign(country=lambda asked: table["country"][asked["page"]].to_numpy())
-    counts = asked["country"].value_counts()
+
+    def asked(split: str) -> pd.DataFrame:
+        rows = map(json.loads, (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines())
+        return pd.DataFrame([{"query": row["query"], "page": Path(row["image_file_name"]).stem} for row in rows])
+
+    queries = asked("eval")
+    counts = table["country"][queries["page"]].value_counts()
     test = set(counts.index[counts >= QUERIES])
     own_split = table["country"].isin(test).map({True: "test", False: "train"})
-    return table[table["split"] == own_split], asked[asked["country"].isin(test)][["query", "page"]]
+    pages = table[table["split"] == own_split]
+    return pages, *(rows[rows["page"].isin(pages.index)] for rows in (queries, asked("train")))
 
 
 def _print(data: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    pages, asked = plan(data)
+    pages, queries, logged = plan(data)
     pdfmetrics.registerFont(TTFont("text", str(paths.DATA / "fonts" / "LiberationSans-Regular.ttf")))
     places = {}
     for country, rows in tqdm(pages.groupby("country"), "printing reports", unit="report"):
         file, rows = f"{slug(country)}.pdf", rows.sort_values("topic")
         _report(data, folder / file, country, rows)
         places |= {page: (file, number) for number, page in enumerate(rows.index, start=1)}
-    found = [(row.query, *places[row.page]) for row in asked.itertuples(index=False)]
-    queries = pd.DataFrame(found, columns=["query", "file", "page"])
-    atomic_write(folder / "queries.csv", queries.to_csv(index=False))
+    for name, asked in (("log.csv", logged), ("queries.csv", queries)):
+        found = [(row.query, *places[row.page]) for row in asked.itertuples(index=False)]
+        atomic_write(folder / name, pd.DataFrame(found, columns=["query", "file", "page"]).to_csv(index=False))
 
 
 def _report(data: Path, file: Path, country: str, rows: pd.DataFrame) -> None:

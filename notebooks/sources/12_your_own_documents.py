@@ -72,15 +72,14 @@ print({name: str(folder.name) for name, folder in folders.items()})
 # %% [markdown]
 # ## 1. From PDF to pages
 #
-# A folder from real life has PDFs that are encrypted, damaged, empty, huge, or built to fill your memory.
-# `documents.read_folder` reads each one in a **process of its own**, with a limit of time for each page and of memory.
-# Whatever cannot be read gets a sentence with file and page. What was read is kept by the file's content, so a second
-# run takes seconds. To see the sentences, we also read a folder with one good and two bad files.
+# Some PDFs are encrypted, damaged, empty, huge, or built to fill your memory. `documents.read_folder` reads each one in a
+# **process of its own**, with limits of time and memory. Whatever cannot be read gets a sentence with file and page. A
+# second run takes seconds. To see the sentences, we also read a folder with one good and two bad files.
 #
 # Inside, [pypdfium2](https://pypdfium2.readthedocs.io) draws a page as an image, and reads its **text layer** (the
 # characters that you can select) and its **outline** (the table of contents beside the page). How large should the image
-# be? A page of A4 at 200 dpi has 3.9 million pixels. The model sees only its **pixel budget**, so larger images cost time
-# and change nothing. We keep the budget, or 448x576 if that is more, so that a person can read the page too.
+# be? A page of A4 at 200 dpi has 3.9 million pixels. The model sees only its **pixel budget**. We keep that, or 448x576 if
+# it is more, so that a person can read the page too.
 
 # %%
 PIXELS = max(P.pixels["longest_edge"], 448 * 576)
@@ -154,15 +153,17 @@ table
 #
 # ## 3. Split by document, then read the scans
 #
-# Pages of one document share titles, layout and words. If one page is in training and its neighbour in the test, the
-# score is too good. So a **whole document** is for testing or for training. In a single large document, we split by
+# Pages of one document share titles, layout and words. With one in training and its neighbour in the test, the score is
+# too good. So a **whole document** is for testing or for training. In a single large document, we split by
 # chapter.
 #
 # Both collections come with **hand-written queries** (`queries.csv`: query, file, page). The documents or chapters that
-# they ask about are for testing. The reports' queries are from the course's test, so lesson 07 has not seen them either.
+# they ask about are for testing. No training has seen the reports' queries.
 #
-# **OCR** reads the scans of the test part, so that text systems have something to search (lesson 04). It is the slowest
-# step; its texts are kept beside the images.
+# If your documents have been searched before, a **search log** (`log.csv`, same columns) says what people asked and which
+# page they opened. Nothing is better for training. The reports come with one, about documents that are not for testing.
+#
+# **OCR** reads the scans of the test part, so that text systems have something to search (lesson 04).
 
 
 # %%
@@ -177,17 +178,16 @@ def split(pages, asked):
     return pages[chosen], pages[~chosen]
 
 
-asked, test, train = {}, {}, {}
+asked, logged, test, train = {}, {}, {}, {}
 for name, folder in folders.items():
-    ids = {(row.file, row.page): page for page, row in pages[name].iterrows()}
-    file = folder / "queries.csv"
-    listed = pd.read_csv(file).itertuples() if file.exists() else ()
-    found = [(row.query, ids.get((row.file, row.page))) for row in listed]
-    asked[name] = [(query, page) for query, page in found if page]
+    asked[name] = documents.read_queries(folder / "queries.csv", pages[name])
+    before_now = documents.read_queries(folder / "log.csv", pages[name])
     test[name], train[name] = split(pages[name], asked[name])
+    logged[name] = [(query, page) for query, page in before_now if page in train[name].index]
     assert not set(test[name].index) & set(train[name].index)
-    print(f"{name}: {len(asked[name])} queries by hand; {len(test[name])} test pages,", end=" ")
-    print(f"{len(train[name])} pages to train on")
+    run.record(f"queries/logged/{name}", len(logged[name]))
+    print(f"{name}: {len(asked[name])} queries by hand, {len(logged[name])} logged;", end=" ")
+    print(f"{len(test[name])} test pages, {len(train[name])} pages to train on")
 
 # %%
 settings = {"Global.log_level": "error", "Global.use_cls": False, "Det.limit_side_len": 448}
@@ -204,7 +204,7 @@ for name in test:
 # %% [markdown]
 # ## 4. Queries that nobody has asked
 #
-# To train, we need many queries with their pages. Three sources cost no person's time:
+# To train, we need many queries with their pages. If there is no log, three sources cost no person's time:
 #
 # - the **outline**: its titles point to pages
 # - **headings**: lines that are taller than most, where a page has no outline entry
@@ -469,15 +469,17 @@ for name, found in ranked.items():
 #
 # Where most pages have no text layer, or charts matter, train the **page model**. Where text is rich, train **MiniLM**
 # on the text: real weights, and cheap. Our rule, fixed before we saw a score: MiniLM if at least 90% of the pages have
-# a text layer. Both take the kept queries of the *train* part only, with the loss of lesson 07. The page model also
-# gets a hard negative: another page of the same document.
+# a text layer. Both take queries of the *train* part only, logged ones first, then those that were made and kept, with
+# the loss of lesson 07. The page model also gets a hard negative: another page of the same document. Predict: which of
+# the two collections gains more?
 
 # %%
-LEAST, trained = 16, {}  # training pairs that are worth a training
+LEAST, MOST, trained = 16, ROWS or 1024, {}  # training pairs
 for name in ranked:
     by_text = pages[name]["scan"].mean() <= 0.1
-    rows = kept[name][kept[name]["source"] != "model"] if by_text else kept[name]
-    rows = rows.sample(frac=1, random_state=SEED)[: ROWS or 1280]
+    made = kept[name][kept[name]["source"] != "model"] if by_text else kept[name]
+    real = pd.DataFrame(logged[name], columns=["query", "page"])
+    rows = pd.concat([each.sample(frac=1, random_state=SEED) for each in (real, made)])[:MOST]
     column, groups = "text" if by_text else "image", train[name].groupby("document").groups
     sides = {"anchor": rows["query"].tolist(), "positive": train[name].loc[rows["page"], column].tolist()}
     if not by_text:
@@ -488,7 +490,9 @@ for name in ranked:
         near = [rng.choice(others) if len(others) else rng.choice(train[name].index) for others in near]
         sides["negative"] = train[name].loc[near, "image"].tolist()
     trained[name] = "minilm" if by_text else "page", Dataset.from_dict(sides)
-    print(f"{name}: {len(rows)} pairs for {trained[name][0]}", "" if len(rows) >= LEAST else "are too few")
+    print(f"{name}: {len(rows)} pairs for {trained[name][0]}, {min(len(real), MOST)} of them logged")
+    if len(rows) < LEAST:
+        print("  These are too few: nothing is trained.")
 
 
 # %%
