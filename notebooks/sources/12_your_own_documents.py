@@ -149,7 +149,7 @@ for profile in PROFILES.values():
 table
 
 # %% [markdown]
-# Language is guessed from 60 pages with text. The rows at the bottom are image tokens: embedding time grows with them.
+# Language is guessed from 60 pages with text. Embedding time grows with image tokens.
 #
 # ## 3. Split by document, then read the scans
 #
