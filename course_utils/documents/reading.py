@@ -106,7 +106,7 @@ def find_pdfs(folder: Path) -> tuple[list[Path], list[tuple]]:
         raise CourseError(f"There is no folder {folder}: set FOLDER to a folder of PDFs, or leave it empty.")
     found, notes = [], []
     for file in sorted(path for path in folder.rglob("*") if not path.is_dir() or path.suffix.lower() == ".pdf"):
-        if file.name.startswith(".") or file.name in ("queries.csv", "judgements.csv"):
+        if file.name.startswith(".") or file.name in ("queries.csv", "log.csv", "judgements.csv"):
             continue
         if file.suffix.lower() == ".pdf" or _starts_as_pdf(file):
             found.append(file)

@@ -77,8 +77,8 @@ print({name: str(folder.name) for name, folder in folders.items()})
 # second run takes seconds. To see the sentences, we also read a folder with one good and two bad files.
 #
 # Inside, [pypdfium2](https://pypdfium2.readthedocs.io) draws a page as an image, and reads its **text layer** (the
-# characters that you can select) and its **outline** (the table of contents beside the page). How large should the image
-# be? A page of A4 at 200 dpi has 3.9 million pixels. The model sees only its **pixel budget**. We keep that, or 448x576 if
+# characters that you can select) and its **outline** (the table of contents beside the page). A page of A4 at 200 dpi has
+# 3.9 million pixels. The model sees only its **pixel budget**. We keep that, or 448x576 if
 # it is more, so that a person can read the page too.
 
 # %%
@@ -118,7 +118,7 @@ plots.pages_row([drawn], [f"drawn with {drawn.width}x{drawn.height} pixels"])
 # %% [markdown]
 # ## 2. Look first
 #
-# Before you train anything, look: how many scans, which languages, how many near-copies? And what will embedding cost?
+# Look before you train: how many scans, which languages, how many near-copies? And what will embedding cost?
 # Qwen3-VL spends one token for 32x32 pixels (lesson 01). Near-copies are found by a **difference hash**: shrink a page
 # to 9x8 grey pixels, and note for each if it is brighter than its right neighbour. Two bits or fewer differ: look at
 # both pages.
@@ -149,7 +149,7 @@ for profile in PROFILES.values():
 table
 
 # %% [markdown]
-# Language is guessed from 60 pages with text. The rows at the bottom are image tokens: embedding time grows with them.
+# Language is guessed from 60 pages with text. Embedding time grows with image tokens.
 #
 # ## 3. Split by document, then read the scans
 #
@@ -161,7 +161,7 @@ table
 # they ask about are for testing. No training has seen the reports' queries.
 #
 # If your documents have been searched before, a **search log** (`log.csv`, same columns) says what people asked and which
-# page they opened. Nothing is better for training. The reports come with one, about documents that are not for testing.
+# page they opened. The reports come with one, about documents that are not for testing.
 #
 # **OCR** reads the scans of the test part, so that text systems have something to search (lesson 04).
 
@@ -546,6 +546,8 @@ for name, (kind, data) in trained.items():
         run.record(f"error-cut/{kind}/{name}", evaluation.error_cut(before[name][kind], after[name][kind]))
 
 # %% [markdown]
+# The gains answer your prediction. The reports' pairs came from a log, the manual's from its own titles.
+#
 # ## 8. Decide
 #
 # The table has every system with its interval, finetuned ones marked. A system is *shown* to be worse than the best if
