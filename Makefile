@@ -17,7 +17,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(shell { pwd; cat requirements.lock pyproject.toml; } | cksum | cut -d ' ' -f 1)
 BOOK := .venv/book-$(shell cksum < docs/requirements.lock | cut -d ' ' -f 1)
 # Two tests at a time, a lesson in a row on one of them: 10 GB at most. One after the other: make test ARGS="-n 0"
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 FIRST_LESSON = $(firstword $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)))
 
 .PHONY: course book test test-fast lint lab notebooks bench rehearse full-size lock clean distclean

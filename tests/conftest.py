@@ -35,36 +35,47 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark what is slow, refuse an xfail that would swallow any crash, and say which tests one worker runs in a row."""
+    """Mark what is slow, refuse an xfail that would swallow any crash, and put what takes longest first."""
     for item in items:
         if SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("slow")
         if any("raises" not in mark.kwargs for mark in item.iter_markers("xfail")):
             raise pytest.UsageError(f"{item.nodeid}: xfail needs raises=, or a crash passes for what was expected.")
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=rank)
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
-def lesson_of(item) -> str:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Side by side (`make test`), one worker runs all tests of a group."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
+def lesson_of(nodeid: str) -> str:
     """The number of the lesson that a test executes, or nothing."""
-    found = re.search(r"test_lesson_(\d\d)|\[(\d\d)_", item.nodeid)
+    found = re.search(r"test_lesson_(\d\d)|\[(\d\d)_", nodeid)
     return found[1] or found[2] if found else ""
 
 
-def group_of(item) -> str:
-    """Tests that one worker runs in a row, since they share what was executed: a lesson's, or a file's."""
-    number = lesson_of(item)
+def group_of(nodeid: str) -> str:
+    """What tests share that are best run in a row: a lesson that was executed, or a file."""
+    number = lesson_of(nodeid)
     if not number:
-        return item.path.stem
-    if "learner" in item.name:
+        return nodeid.partition("::")[0]
+    if "learner" in nodeid:
         return f"short {number}"
     return "07" if number in AFTER_07 else number
 
 
-def rank(item) -> tuple[int, bool]:
+def rank(nodeid: str) -> tuple[int, bool]:
     """Lesson 07 and those that take its model come first, then other lessons, then their short runs, then the rest."""
-    group = group_of(item)
-    return (group != "07") + (not group.isdigit()) + (not lesson_of(item)), lesson_of(item) != "07"
+    group, number = group_of(nodeid), lesson_of(nodeid)
+    return (group != "07") + (not group.isdigit()) + (not number), number != "07"
 
 
 @pytest.fixture(scope="session")
