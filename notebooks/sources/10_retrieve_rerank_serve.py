@@ -50,8 +50,8 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## 1. Vectors become codes
 #
-# A search engine keeps one vector for each page. Each component is a float32 number of four bytes. Three ways need
-# fewer; the first two are called **quantisation**, and the third combines with both:
+# A search engine keeps one vector for each page. Each component is a float32 number of four bytes. Three ways use
+# fewer bytes; the first two are called **quantisation**, and the third combines with both:
 #
 # - **int8**: cut each component's range into steps, and keep only the number of the step: one byte.
 # - **bits**: keep only the sign: eight components in one byte.

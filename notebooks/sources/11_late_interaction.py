@@ -213,8 +213,8 @@ share = means["before"] / means["single-vector"]
 print(f"You saw {means['before']:.3f}, which is {share:.0%} of the single vectors' score.")
 
 # %% [markdown]
-# The head is random, and the layers below it were trained to put the answer into the **last** token: no training has
-# made single patches comparable with words. (In `tiny`, two of the three layers are gone, too.) The next section trains
+# The head is random, and the layers below it were trained to collect all that matters in the **last** token: no training
+# has made single patches comparable with words. (In `tiny`, two of the three layers are gone, too.) The next section trains
 # head and layers.
 #
 # ## 4. Train
@@ -628,7 +628,7 @@ pd.DataFrame(table).T
 # <details><summary>Answer</summary>
 #
 # **a.** The second stage uses the same scores as MaxSim on all pages, so only pages that the first stage left out are
-# missing. Not b for that reason; not c: nothing is pooled there.
+# missing. Not b: it leaves out no page. Not c: nothing is pooled there.
 #
 # </details>
 

@@ -50,7 +50,7 @@ from course_utils.profiles import PROFILES, load_profile
 from course_utils.recording import Run
 
 # %% [markdown]
-# If you set `FOLDER` to a folder of PDFs, the lesson runs on yours. If it is empty, there are two collections:
+# If you set `FOLDER` to a folder of PDFs, the lesson runs on yours. Otherwise there are two collections:
 #
 # - **reports**: one PDF for each country, printed from the course's pages; some pages are scans
 # - **manual**: Debian's [Guide for Debian Maintainers](https://www.debian.org/doc/manuals/debmake-doc/), with code,
@@ -384,8 +384,8 @@ torch.cuda.empty_cache()
 # click is kept in a CSV, and all judgements as **qrels**, the text format of [TREC](https://trec.nist.gov).
 #
 # The manual's pool (the first three results of three systems) was judged for this course. What is not judged appears
-# below and in a CSV. In the reports, only one page answers each query, so there is
-# nothing to judge. Predict: which system scores highest on each collection?
+# below and in a CSV. In the reports, only one page answers each query, so there is nothing to judge. Predict: which
+# system scores highest on each collection?
 
 # %%
 judgements = {}
@@ -434,7 +434,7 @@ for name, found in ranked.items():
 # NDCG counts an unjudged page as wrong, so a system that finds good pages *outside* the pool scores too low. Write
 # `condensed(ranking, judged)`: the ranking without pages that nobody judged, in the same order.
 #
-# The cell after it pretends that only BM25's results were judged. Predict: which loses more by that, BM25 or MiniLM?
+# The cell after the exercise pretends that only BM25's results were judged. Predict: which loses more, BM25 or MiniLM?
 #
 # <details><summary>Hint</summary>
 #
