@@ -587,7 +587,7 @@ print(f"You saw two stages score {said} MaxSim on all pages: {change}.")
 times = {name: size[name] / size["single-vector"] for name in ("after", "pooled-4")}
 print("times the bytes of one vector:", {name: round(share) for name, share in times.items()})
 print(f"MaxSim on all pages takes {seconds['after'] / seconds['two-stage']:.1f} times as long as two stages.")
-pd.DataFrame(table).T
+pd.DataFrame(table).T.rename({"after": "MaxSim on all pages"})
 
 # %% [markdown]
 # Bytes are counted in float16. The milliseconds are for scoring only, without embedding the query. If an interval lies
