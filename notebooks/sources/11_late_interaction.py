@@ -296,8 +296,8 @@ run.record("ndcg@10/gain", gain)
 run.record("ndcg@10/against-single-vector", versus)
 print("after minus before training:        ", gain)
 print("late interaction minus single vector:", versus)
-said = "better than" if versus.low > 0 else "worse than" if versus.high < 0 else "not shown to differ from"
-print(f"You saw late interaction {said} one vector a page on these queries.")
+said = "better" if versus.low > 0 else "worse" if versus.high < 0 else "no difference is shown"
+print(f"You saw late interaction against one vector a page, on these queries: {said}.")
 
 # %% [markdown]
 # Both differences are paired: the same queries, answered twice. Look at the second before you choose late interaction.
@@ -582,8 +582,8 @@ for name in ("single-vector", "after", "pooled-4", "pooled-16", "two-stage"):
     table[name] = {"NDCG@10": f"{measured[name].mean():.3f}", "minus MaxSim on all": str(change)}
     table[name] |= {"bytes a page": round(size[name]), "ms a query": round(1000 * seconds[name], 2)}
 _ = run.save()
-said = "higher than" if change.low > 0 else "lower than" if change.high < 0 else "not shown to differ from"
-print(f"You saw two stages score {said} MaxSim on all pages: {change}.")
+said = "higher" if change.low > 0 else "lower" if change.high < 0 else "no difference is shown"
+print(f"You saw two stages against MaxSim on all pages: {said}, {change}.")
 times = {name: size[name] / size["single-vector"] for name in ("after", "pooled-4")}
 print("times the bytes of one vector:", {name: round(share) for name, share in times.items()})
 print(f"MaxSim on all pages takes {seconds['after'] / seconds['two-stage']:.1f} times as long as two stages.")
