@@ -378,9 +378,8 @@ for name in prompts:
     run.record(f"ndcg@10/cost-of-prompt/{name}", cost)
     verdict = "falls" if cost.low > 0 else "rises" if cost.high < 0 else "shows no clear change"
     print(f"You saw NDCG@10 without a prompt, less NDCG@10 with the {name} one: {cost}.")
-    print(
-        f"That is {cost.mean / scores['none'].mean():.0%} of the score. So NDCG@10 {verdict} with this prompt."
-    )
+    share = cost.mean / scores["none"].mean()
+    print(f"That is {share:.0%} of the score. So NDCG@10 {verdict} with this prompt.")
 
 # %% [markdown]
 # A cost below zero would mean that the prompt helped. If the interval includes zero, these queries show no cost,
