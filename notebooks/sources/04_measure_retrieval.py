@@ -222,7 +222,6 @@ files = evaluation.write_trec(run.folder, "before", query_ids, rankings["before"
 trec_run, qrels = ir_measures.read_trec_run(str(files[0])), ir_measures.read_trec_qrels(str(files[1]))
 names = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10}
 judged = ir_measures.calc_aggregate(names.values(), qrels, trec_run)
-
 lines = {
     (name, measure): {"by hand": found[name][measure].mean(), "library": library[name][f"cosine_{measure}"]}
     for name in sets
