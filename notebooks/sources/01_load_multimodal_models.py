@@ -57,8 +57,8 @@ from course_utils.recording import Run
 # length one.](images/01_page_to_vector.svg)
 #
 # `P` holds the settings of the profile. Lines that begin with `run.` record figures for the report.
-# `checkpoint` gives the place of a model. The model's file `modules.json` lists its **modules**, which run
-# one after another.
+# `checkpoint` gives a model's folder or published name. The model's file `modules.json` lists its
+# **modules**, which run one after another.
 
 # %%
 P = load_profile(PROFILE)
@@ -410,8 +410,8 @@ print("attention, as asked for above:", model[0].model.config._attn_implementati
 del unset, loaded
 
 # %% [markdown]
-# bfloat16 needs half the memory of float32, but can be slow on a CPU. Ask for float32
-# on a CPU, bfloat16 on a modern GPU, and float16 on a T4, which has no bfloat16 units.
+# bfloat16 needs half the memory of float32, but can be slow on a CPU. Ask for float32 on a CPU, bfloat16 on a
+# modern GPU, and float16 on a T4, which has no bfloat16 units.
 
 # %% [markdown]
 # ### Exercise 3: what did they change?
@@ -517,7 +517,7 @@ more = evaluation.paired_bootstrap(plain, worded, SEED)
 run.record("right-first/reranker", interval)
 run.record("wrong-page-wins/more-with-the-query-s-words", more)
 run.save()
-print(f"Share with the right page first of {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}.")
+print(f"Share of queries with the right page first: {interval}; by guessing {1 / len(columns):.2f}.")
 print(f"The look-alike beats the right page for {sum(plain):.0f} of {len(plain)} queries,", end=" ")
 print(f"and with the query's words for {sum(worded):.0f}. The share changes by {more}.")
 if plain == worded:

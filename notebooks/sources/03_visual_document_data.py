@@ -185,7 +185,7 @@ check(
 )
 
 # %% [markdown]
-# ## 3. One row, all the way
+# ## 3. From a row to tensors
 #
 # The trainer hands the rows of a batch to the collator, which gives each column to `model.preprocess`. We do
 # the same with one row. **Predict:** which tensor of a page has no axis for rows?
@@ -283,8 +283,7 @@ print("as long as the page at reading size.")
 # **Watch out:** the other queries' pages in a batch also serve as negatives, the **in-batch negatives**. If a
 # page is in a batch twice, it is also a negative for its own query. Two samplers prevent that:
 # [`NO_DUPLICATES`](https://sbert.net/docs/package_reference/base/sampler.html) decodes images to compare rows
-# in each epoch; `NO_DUPLICATES_HASHED` does so once. Paths as strings need no decoding, so below we use
-# paths.
+# in each epoch; `NO_DUPLICATES_HASHED` does so once. Paths need no decoding, so we use them below.
 
 
 # %%
@@ -358,8 +357,8 @@ print(f"with our copy among the dev pages: {len(training & (held_out | {planted}
 #
 # ## 6. Hard negatives
 #
-# A random page is an easy negative: it has little in common with the query. **Mining**
-# takes a page that the model itself ranks high and that is not the positive.
+# A random page is an easy negative: it has little in common with the query. **Mining** takes a page that the
+# model itself ranks high and that is not the positive.
 # [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so we give it
 # paths. Our copy is in its corpus. **Predict:** which page will it take for the first query?
 
@@ -547,7 +546,7 @@ figure
 #
 # - a) comparing file names
 # - b) hashing all dev pages and a sample of the training rows
-# - c) hashing all pages
+# - c) hashing all pages of both
 #
 # <details><summary>Answer</summary>
 #

@@ -366,9 +366,9 @@ figure
 # %% [markdown]
 # The bars are 95% **intervals**: how far the mean moves if we draw the queries again, with repeats.
 #
-# Two things can hold the text systems back: pages without text, and words that the page does not use. **Slices** of
-# the queries tell them apart. `text-named` queries have the page's country as a whole word: *Albania*, not *Albanian*.
-# Predict: what does BM25 score when the page asked for is a scan?
+# Two things can hold the text systems back: pages without text, and words that the page does not use. **Slices**, parts
+# of the queries, tell the two apart. `text-named` queries have the page's country as a whole word: *Albania*, not
+# *Albanian*. Predict: what does BM25 score when the page asked for is a scan?
 
 # %%
 if P.drawn:
@@ -485,14 +485,16 @@ if P.drawn:
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
-# So compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
+# If a part is not named, the two are not proved equal there: the queries show no difference (section 5).
+#
+# Compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
 # model of the published size (2B, random weights) took 7 s a page on two cores; compare that with OCR above. And OCR
 # keeps only words: no colours, no curves.
 #
 # ## 5. Is a difference real?
 #
-# The **paired bootstrap** draws queries with repeats, takes the mean *difference* of two models in each draw, and reads
-# the interval off those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
+# The **paired bootstrap** draws queries with repeats, takes the mean *difference* of two models in each draw, and takes
+# the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
 # interval is wider, that of one score or that of the difference?
 
 # %%
