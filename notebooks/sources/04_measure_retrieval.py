@@ -297,7 +297,7 @@ check(
 
 # %% [markdown]
 # So each measure has its place:
-# - **Recall@10** asks whether a page is among the ten. It suits a first stage that a reranker reorders.
+# - **Recall@10** asks how many relevant pages are among the ten. It suits a first stage that a reranker reorders.
 # - **MRR@10** sees the first relevant page only. It suits a search where one answer is enough.
 # - **NDCG@10**, our main measure, sees order and all relevant pages of the top ten.
 #
@@ -485,7 +485,7 @@ if P.drawn:
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
-# If a part is not named, the two are not proved equal there: the queries show no difference (section 5).
+# If a part is not named, that does not prove the two equal there (section 5).
 #
 # Compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
 # model of the published size (2B, random weights) took 7 s a page on two cores; compare that with OCR above. And OCR
@@ -493,8 +493,8 @@ if P.drawn:
 #
 # ## 5. Is a difference real?
 #
-# The **paired bootstrap** draws queries with repeats, takes the mean *difference* of two models in each draw, and takes
-# the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
+# The **paired bootstrap** draws queries with repeats, computes the mean *difference* of two models in each draw, and
+# takes the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
 # interval is wider, that of one score or that of the difference?
 
 # %%
