@@ -492,7 +492,10 @@ for name, (one, other) in compared.items():
 means = {name: values.mean() for name, values in score.items()}
 more_training, tower = means["control"] - means["stage-one"], means["after"] - means["control"]
 total = more_training + tower
-print(f"The control made {more_training:+.3f} of the {total:+.3f}, the tower the other {tower:+.3f}.")
+share = more_training / total if total > 0 else 0
+said = "none" if share < 0.1 else "some" if share < 0.9 else "all"
+print(f"You saw the control reach {said} of the gain: {more_training:+.3f} of {total:+.3f}.", end=" ")
+print(f"The tower added {tower:+.3f}.")
 
 # %%
 facts = page_table(P) if P.drawn else None
