@@ -198,7 +198,7 @@ for size in (2, 8, per_batch):
 
 # %%
 def training_step(kind, files, folder, options, mini_batch_size, lora):
-    """One step for each file of features, the last timed; `kind` names the loss, and checkpointing if used."""
+    """One step for each file of features, the last timed; `kind`: the loss, and checkpointing if used."""
     from time import perf_counter
     import psutil
     import torch
