@@ -60,7 +60,7 @@ P = load_profile(PROFILE)
 # The pages of the other rows are **in-batch negatives**. They need no extra work: the batch embeds them
 # anyway.
 #
-# The next cell loads the rows and the model. Set `ROWS` for fewer rows.
+# The next cell loads the rows and the model.
 
 # %%
 DEVICE = "cpu" if P.drawn else device()  # tiny measures the CPU's memory, also beside a GPU
@@ -289,7 +289,8 @@ print(f"One more row costs {slope:.1f} MiB; all weights take {weights:.0f} MiB."
 
 # %% [markdown]
 # Before the first row, a process already holds its libraries and weights (`at_rest`). The rest is mostly
-# activations, which grow with every row. `together` adds what this notebook holds: your machine needs both.
+# activations, which grow with every row. `together` adds what this notebook holds: your machine needs both. The
+# seconds of one step are rough; section 5 measures time.
 #
 # ## 3. Gradient caching from scratch
 #
@@ -376,7 +377,7 @@ run.record("loss/difference", max(abs(loss_here - loss_there) for loss_there, _ 
 # %% [markdown]
 # That is rounding, because the sums run in another order. Gradient caching is exact. So is
 # **activation checkpointing**, the other way to save memory: it keeps only the input of each layer and
-# computes the rest again in the backward pass. The last line shows that the two work together.
+# computes the rest again in the backward pass. The line with both shows that they work together.
 #
 # **Watch out**: pass 3 has to repeat pass 1 exactly. With **dropout** (in training, random activations are set
 # to zero), two passes give two different embeddings, and our function would use gradients of the wrong ones.
@@ -573,18 +574,19 @@ low, high = ratio.min(), ratio.max()
 said = "tokens were faster" if high < 0.95 else "rows were faster" if low > 1.05 else "no clear winner"
 print(f"You saw the token budget take {low:.2f} to {high:.2f} times as long as rows: {said}.")
 print("(A winner needs every turn below 0.95 or above 1.05.)")
+if all(found["tokens-at-most"] == budget for found in table.values()):
+    print(f"In both, the largest piece fills the budget of {budget} tokens with {MINI} whole pages.")
 print(f"Loss: {table['rows']['loss']:.2f} and {table['tokens']['loss']:.2f}; with whole pages {whole:.2f}.")
 
 # %% [markdown]
 # The budget made fewer pieces: more short queries, or more small pages, fit into one. The tokens are the
-# same, so do not expect to save time if one piece keeps the processor busy. The budget's use is to bound
-# memory, whatever the lengths are.
+# same, so do not expect to save time if one piece keeps the processor busy. The budget bounds memory, whatever
+# the lengths are.
 #
 # The loss is higher than with whole pages, because the model errs on the tiny ones. Here it only matters that
 # both lines agree.
 #
 # ## Three questions
-# Answer from memory, then unfold.
 #
 # **1.** You train with the cached loss, `per_device_train_batch_size=64` and `mini_batch_size=4`. Each row
 # has one hard negative. Among how many pages does a query pick its own?
