@@ -138,7 +138,7 @@ print("the whole model takes", model.modalities)
 # 5. Is there a route with the name of the task?
 # 6. Is there a route with the name of the modality?
 #
-# If every answer is no, it raises an error when a task is set, and takes the default route otherwise.
+# If every answer is no, the Router raises an error when a task is set; else it takes the default route.
 #
 # The next cell calls each method with a text and an image. Predict the six routes.
 
@@ -277,7 +277,7 @@ run.figure("clouds_before", figure, alt)
 figure
 
 # %% [markdown]
-# So neither explains the score. A direction that separates countries in one space may separate layouts in the
+# So neither explains it. A direction that separates countries in one space may separate layouts in the
 # other. We need examples of which query belongs to which page: the training pairs.
 #
 # ## 4. Stage one: frozen towers
@@ -328,8 +328,7 @@ print("a row:", pairs[0], "\nits vectors:", text_of[texts[0]].shape, page_of["0"
 #
 # With
 # [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html)
-# (lessons 06 and 07) each query should be nearest to its own page; the other pages of the batch are its
-# negatives.
+# (lessons 06 and 07) each query should be nearest to its own page; the batch's other pages are its negatives.
 
 
 # %%
@@ -432,8 +431,8 @@ if isinstance(broken, Dataset) and broken.column_names == pairs.column_names:
 #
 # `Dense` fits now, so gradients through it are useful. `learning_rate_mapping` sets a learning rate for
 # parameters whose name matches a regular expression. The tower has more to lose, so its rate is smaller.
-# MiniLM's word embeddings stay frozen, because our queries contain few of its words. So does the image tower,
-# which is slow to train (`IMAGE_TOWER = True` trains it).
+# MiniLM's word embeddings (a vector for each token) stay frozen, because our queries contain few of its words.
+# The image tower stays frozen because it is slow to train (`IMAGE_TOWER = True` trains it).
 #
 # If the score rises, did the *tower* learn? `Dense` also trains for more epochs, and a batch now holds no
 # query twice. So we need a **control**: the same start, rows, epochs and batches, but stored vectors in place
@@ -540,7 +539,7 @@ figure
 # tower's rate, or stop after stage one.
 #
 # Predict: which model loses more on unseen words? Which is faster for a query, and which for a page?
-# Parameters say little about speed: half of MiniLM's are a table of words, and an input passes one tower only.
+# Parameters say little about speed: half of MiniLM's are word embeddings, and an input passes one tower only.
 # In `tiny` the VLM is a small stand-in.
 
 # %%
