@@ -43,9 +43,9 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## What lesson 07 left
 #
-# Two models answered the same 300 queries over the same pages: the base model and the finetuned one. All that this
-# lesson needs of that is their vectors. `finetuned.finetuned` reads them: **your own**, if you have run lesson 07 here,
-# else the ones that come with the course. The latter are labelled **precomputed**, here and on every plot.
+# Two models answered the same 300 queries over the same pages: the base model and the finetuned one. This lesson needs
+# only their vectors. `finetuned.finetuned` reads **your own** if you have run lesson 07 here. If not, it reads those
+# that come with the course, labelled **precomputed** here and on every plot.
 #
 # The pages are drawn the first time (about two minutes).
 
@@ -119,8 +119,8 @@ figure
 # **Read it**: the arrow is what training did; each bar is how far that score would move with other queries of the same
 # kind. Pairing narrows the interval of the gain as far as the same queries are hard for both models. The vertical lines
 # are what a reader of only the topic or only the country would reach by guessing among the pages that share it. A model
-# left of the line "country-only" knows less than one name. `unseen-wording` asks in words of no training query and of no
-# training page; `unseen-natural` uses such words, too, in phrases as people talk.
+# left of the line "country-only" finds less than a reader who knows only the country. `unseen-wording` asks in words of
+# no training query and of no training page; `unseen-natural` also uses such words, in phrases that people would say.
 
 # %% [markdown]
 # ### Exercise 1: how much of the error is gone?
@@ -188,14 +188,14 @@ figure
 # lies above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different
 # question. Overlapping intervals do not answer it: such a difference needs an interval of its own.
 #
-# **Watch out**: the more slices you look at, the likelier one of them stands out by luck. Of twenty 95% intervals,
+# **Watch out**: the more slices you look at, the more likely one of them stands out by luck. Of twenty 95% intervals,
 # about one misses. If you pick a slice *because* it looks good, check it with new queries.
 #
 # ## 3. By Matryoshka dimension
 #
-# The first components of the same vectors are shorter vectors: half the length, half the index. In `tiny` the base
-# model was not trained with `MatryoshkaLoss`, the finetuned one was. (The published base was trained with it.) Predict:
-# which of the two falls earlier?
+# The first components of the same vectors are shorter vectors: half the length, half the index. `MatryoshkaLoss`
+# trains them to work alone. In `tiny` only the finetuned model was trained with it. (The published base was, too.)
+# Predict: which of the two loses more of its score?
 
 # %%
 by_dimension = {
@@ -224,10 +224,10 @@ losses = pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) 
 losses.astype({columns[0]: int})
 
 # %% [markdown]
-# **Read it**: the curve after stays flat as long as a dimension costs nothing. The table pairs each length with the
+# **Read it**: where the curve "after" is flat, shorter vectors cost nothing. The table pairs each length with the
 # full one, query by query: where "at least" is below 0, these queries cannot tell the short vectors from the long ones.
-# The published curve of the 2B model is not even monotonic (1024 dimensions 0.9464, 1536 dimensions 0.9439, published):
-# that is the size of the noise.
+# The published curve of the 2B model is not even monotonic (1024 dimensions 0.9464, 1536 dimensions 0.9439, published),
+# so differences of that size are noise.
 #
 # ## 4. By pixel budget
 #
@@ -254,7 +254,7 @@ captions = [
 plots.pages_row(views, captions, title="The same page, as the model sees it")
 
 # %% [markdown]
-# `processing_kwargs` can be given with each call, so one model serves all budgets. The score is over a fresh corpus:
+# `processing_kwargs` can be given with each call, so one model serves all budgets. The score is over a smaller corpus:
 # the pages of the first `rows` test rows. The time is of your machine, per 100 pages, decoding included.
 #
 # Predict two curves: does the score rise as steadily as the time?
@@ -297,11 +297,10 @@ run.figure("by_budget", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: on the left is what the pixels buy, on the right what they cost. The dotted line is the budget of the
-# finetuning. Below it letters get too small to read. More pixels need not help, and can hurt: letters then have another
-# size than finetuning showed. The stand-in learned to read at four sizes before that, so it does not break at the
-# others. So choose the budget before the training. Part of the time, such as decoding a page, does not depend on the
-# budget.
+# **Read it**: the left plot shows the score, the right one the time. The dotted line is the budget of the finetuning.
+# Below it letters get too small to read. More pixels need not help, and can hurt: letters then have another size than
+# finetuning showed. The stand-in learned to read at four sizes before that, so it can read other sizes, but less well.
+# So choose the budget before the training. Part of the time, such as decoding a page, does not depend on the budget.
 #
 # ## 5. Size against NDCG
 #
@@ -327,9 +326,9 @@ figure
 
 # %% [markdown]
 # **Read it**: only vertically, and only within one data set. Do not compare ours with the published ones: the stand-in
-# was trained for pages like these and nothing else, and the others answered other queries on other pages. Our gain is no
-# forecast for your data either. Even within one article a base can differ: 0.888 in one table, 0.8961 at full dimension
-# in another (published). Always ask what was measured, on what, with which settings.
+# was trained for pages like these and nothing else, and the others answered other queries on other pages. Our gain is
+# no forecast for your data either. Even within one article a base can differ: 0.888 in one table, 0.8961 at full
+# dimension in another (published). Always ask what was measured, on what, with which settings.
 #
 # ## 6. Won and lost
 #
@@ -446,10 +445,10 @@ run.figure("chance", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: if the blue line stands outside the grey bars, chance alone hardly ever makes such gains. A small *p* says
-# that there is *some* difference, the interval says how large. A large *p* does not prove equality. Only queries whose
-# score changed count in this test: if n of them did, no *p* below 2 / 2^n is possible. With four changed queries, no
-# difference could be significant (2 / 2^4 = 0.125).
+# **Read it**: if the blue line stands outside the grey bars, chance alone hardly ever makes such gains. A small *p*
+# says that there is *some* difference, the interval says how large. A large *p* does not prove equality. Only queries
+# whose score changed count in this test: if n of them did, no *p* below 2 / 2^n is possible. With four changed queries,
+# no difference could be significant (2 / 2^4 = 0.125).
 
 # %% [markdown]
 # ### Exercise 2: the smallest p
@@ -492,7 +491,9 @@ for seed in range(3):
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 
 spread = np.std([new.mean for _, new in by_seed.values()], ddof=1)
+least = min(trials[f"seed-{seed}"]["ndcg@10/gain"] for seed in range(3))
 print(f"standard deviation of the score after, over {len(by_seed)} seeds: {spread:.3f}")
+print(f"You saw gains of at least {least:.3f}, {least / spread:.0f} times that spread.")
 figure = plots.before_after(by_seed, title="Three training seeds (precomputed)", digits=3, left=0.8)
 alt = "NDCG@10 before and after finetuning with three training seeds, with 95% intervals over queries."
 run.figure("seeds", figure, alt)
@@ -500,8 +501,8 @@ run.save()
 figure
 
 # %% [markdown]
-# **Read it**: "before" is the same model each time. The spread of "after" is what luck in training adds; no interval
-# over queries holds it. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
+# **Read it**: "before" is the same model each time. The spread of "after" comes from luck in training; an interval over
+# queries leaves it out. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
 # seeds are few: they show the size of the spread, not its exact value.
 #
 # ## Three questions
@@ -512,8 +513,8 @@ figure
 #
 # <details><summary>Answer</summary>
 #
-# **b.** The same queries are hard for both models, and pairing removes that. Not a: overlapping intervals do not exclude
-# a difference. Not c: a mean alone does not say how sure it is.
+# **b.** The same queries are hard for both models, and pairing removes that. Not a: overlapping intervals do not
+# exclude a difference. Not c: a mean alone does not say how sure it is.
 #
 # </details>
 #
@@ -528,7 +529,7 @@ figure
 #
 # </details>
 #
-# **3.** Which spread does an interval over queries not contain?
+# **3.** Which spread does an interval over queries leave out?
 #
 # - a) that of other queries of the same kind · b) that of another training seed · c) that of hard and easy queries
 #
