@@ -49,8 +49,8 @@ P = load_profile(PROFILE)
 # %% [markdown]
 # ## 1. The other rows are the negatives
 #
-# A row of training data has a **query** (the anchor), the page that answers it (the **positive**) and a
-# **hard negative**, a similar page that does not answer it (we use the first of four).
+# A row of training data has a **query** (the anchor), the page that answers it (the **positive**) and a **hard
+# negative**, a similar page that does not answer it (we use the first of four).
 # [`MultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html#multiplenegativesrankingloss)
 # embeds a batch of rows and trains each query to pick its own positive among *all* pages of the batch.
 #

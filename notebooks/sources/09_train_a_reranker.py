@@ -520,10 +520,10 @@ run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, wit
 figure
 
 # %% [markdown]
-# Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is first
-# already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the reranker must
-# know something about these queries that the retriever does not. If a row has much room and its interval contains zero,
-# these queries do not show that it does.
+# Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is
+# first already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the
+# reranker must know something about these queries that the retriever does not. If a row has much room and its interval
+# contains zero, these queries do not show that it does.
 #
 # ### What it costs
 # A query takes one short pass to embed; then the reranker reads each candidate. Rerank the first *k* of the cheap
