@@ -170,7 +170,8 @@ print(f"Most room: {widest} candidates.")
 #
 # A multimodal reranker is a vision-language model that is asked to judge. The prompt shows query and page and ends
 # where the answer begins. [`LogitScore`](https://sbert.net/docs/package_reference/cross_encoder/modules.html) takes the
-# logit of *yes* minus the logit of *no*. We start from a **ready reranker**, which has learned to judge general pages.
+# logit of *yes* (the model's score for this word, before any softmax) minus the logit of *no*. We start from a **ready
+# reranker**, which has learned to judge general pages.
 #
 # (You can also leave out the language model's head and put `Pooling("lasttoken")` and `Dense` in its place. If `Dense`
 # starts as the difference of the two words' output embeddings, it gives the same scores.)
@@ -189,14 +190,14 @@ print(re.sub(r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", text))
 
 # %% [markdown]
 # The last line is what the model reads (image tokens shortened). A pair becomes two messages with the **roles `query`
-# and `document`**. **Watch out**: the chat template of a raw VLM does not know these roles. If you build a reranker
-# from one, add them to its template first; otherwise the pair is refused.
+# and `document`**. **Watch out**: the chat template of a raw VLM, which turns messages into one text, does not know
+# these roles. If you build a reranker from one, add them to its template first; otherwise the pair is refused.
 #
 # ## 3. Near misses, from the retriever itself
 #
 # A reranker sees only pages that the retriever ranks high. So we train on such pages: for each training query the right
-# page, and the **wrong pages that the retriever ranks highest**. A random page mostly shows another country and another
-# topic. It is easy to reject, so it teaches little.
+# page, and its **near misses**: the wrong pages that the retriever ranks highest. A random page mostly shows another
+# country and another topic. It is easy to reject, so it teaches little.
 #
 # Lesson 07's model mines them if you have trained it here. If not, the base embedder does, since only the vectors of
 # dev and test come with the course.
@@ -240,12 +241,12 @@ plots.gallery(lists[0]["query"], images, lists[0]["pages"], lists[0]["pages"][:1
 # ## 4. Train on lists
 #
 # [`ListNetLoss`](https://sbert.net/docs/package_reference/cross_encoder/losses.html#listnetloss) takes a query with its
-# whole list, and asks that the right page come out above the others: cross entropy between a softmax of the labels and
+# whole list, and trains the right page to come out above the others: cross entropy between a softmax of the labels and
 # a softmax of the scores. **Watch out**: labels of 1 and 0 are satisfied when the right page leads by 1. Labels of 10
 # and 0 ask for near certainty.
 #
-# Pages are kept as ids; a transform puts the page in when a batch is made. In `tiny` the image tower stays frozen.
-# `CrossEncoderRerankingEvaluator` scores the model on dev, before and after training.
+# Pages are kept as ids; a transform puts the page in when a batch is made. In `tiny` the image tower, the layers that
+# read pixels, stays frozen. `CrossEncoderRerankingEvaluator` scores the model on dev, before and after training.
 
 # %%
 dev_asked = found.dev_queries_after[: len(dev_ids)], found.dev_pages_after, dev_ids, list(dev.corpus)
@@ -440,8 +441,8 @@ if worse == expected:
 #
 # ## 6. The answer
 #
-# Now the test queries, once. The **paired interval** compares the two orders query by query; if it lies above zero, the
-# gain is more than the luck of these queries.
+# Now the test queries, once. The **paired interval** (95%) compares the two orders query by query; if it lies above
+# zero, the gain is more than the luck of these queries.
 
 # %%
 started = time.perf_counter()
@@ -553,7 +554,7 @@ figure
 
 # %% [markdown]
 # A reranker pays when three things hold: there is **room** below the ceiling, the gain's interval is **above zero**,
-# and the user can **wait**. If full-size vectors alone score as high or higher (the print in section 6 compares), they
+# and the user can **wait**. If full-size vectors alone score as high or higher (section 6 prints the difference), they
 # are the other way to spend: a larger index instead of more seconds for each query.
 #
 # ### Pages that it moved
