@@ -299,8 +299,9 @@ figure
 # %% [markdown]
 # **Read it**: the left plot shows the score, the right one the time. The dotted line is the budget of the finetuning.
 # Below it letters get too small to read. More pixels need not help, and can hurt: letters then have another size than
-# finetuning showed. The stand-in learned to read at four sizes before that, so it can read other sizes, but less well.
-# So choose the budget before the training. Part of the time, such as decoding a page, does not depend on the budget.
+# finetuning showed. The stand-in learned to read at four sizes before that, so it still reads larger letters, but less
+# well. So choose the budget before the training. Part of the time, such as decoding a page, does not depend on the
+# budget.
 #
 # ## 5. Size against NDCG
 #
