@@ -514,7 +514,8 @@ instead = evaluation.paired_bootstrap(retrieved[""], reranked["/cheap"])
 run.record("ndcg@10/cheap-reranked-over-full", instead)
 print(f"cheap and reranked, minus full size alone: {instead}: {verdict(instead)}")
 if "/unseen-wording" in stages and weights[""] < 0.1:
-    print(f"Unseen wording has a weight of {weights['']:.2f}: there the reranker hardly counts, good or not.")
+    print(f"Unseen wording takes the weight of full size, {weights['']:.2f}: near zero.", end=" ")
+    print("So its row says little about what the reranker knows.")
 by_stage = {labels[name]: gain for name, gain in gains.items()}
 figure = plots.forest(by_stage, title=found.title("Gain of reranking, by first stage"))
 run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, with paired 95% intervals.")
