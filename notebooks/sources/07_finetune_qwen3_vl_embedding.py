@@ -330,8 +330,8 @@ tests = [
 ]
 check("the learning rate", chosen_rate, tests)
 second, highest = sorted(ends.values())[-2:]
-if (apart := highest - second) <= 0.37 / 60:
-    print(f"Not sure: between the two best rates lies {apart:.4f}, at most what one query's step adds.")
+if (apart := highest - second) <= (one := 0.37 / len(dev.queries)):
+    print(f"Not sure: the two best end {apart:.4f} apart; one query from rank 2 to 1 adds {one:.4f}.")
 
 # %% [markdown]
 # ## 6. After
