@@ -46,13 +46,13 @@ def quiet() -> None:
 
     Only the messages in NOISE and WARNINGS go, and the bars for loading and writing weights: whatever
     else a library warns about is worth reading. Also: torch uses the cores that this process may use
-    (unless OMP_NUM_THREADS is set), tokenizers do not warn about forks, LanceDB tells errors only, and the Hugging Face Hub gets no usage
-    statistics. Download bars stay. Calling it twice changes nothing.
+    (unless OMP_NUM_THREADS is set), tokenizers do not warn about forks, LanceDB tells errors only (unless LANCEDB_LOG
+    is set), and the Hugging Face Hub gets no usage statistics. Download bars stay. Calling it twice changes nothing.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # of data sets, counted on another machine than the Hub
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("LANCE_LOG", "error")  # LanceDB warns whenever it makes a table
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns whenever it makes a table
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(message))
     for name, words in NOISE:

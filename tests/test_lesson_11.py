@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from executed import functions_of, output_text
+from PIL import Image
 
 from course_utils import evaluation, finetuned
 from course_utils.errors import CourseError
 from course_utils.pages.build import sheets
 from course_utils.pages.canvas import HEIGHT, WIDTH
-from course_utils.pages.places import named
+from course_utils.pages.places import named, touched, with_boxes
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,21 @@ def test_a_page_that_is_not_drawn_is_refused_in_a_sentence():
         named("oil", "no-such-page")
 
 
+def test_a_patch_is_touched_where_a_box_reaches_into_it():
+    assert touched([(0.1, 0.1, 0.2, 0.2)], 2, 4) == {(0, 0)}
+    assert touched([(0.1, 0.1, 0.3, 0.2)], 2, 4) == {(0, 0), (0, 1)}
+    assert touched([(0.1, 0.1, 0.26, 0.2)], 2, 4) == {(0, 0)}, "a box that reaches in by less than an eighth"
+    assert touched([(0.9, 0.9, 1.0, 1.0)], 2, 4) == {(1, 3)}, "nothing lies beyond the page"
+    assert touched([], 2, 4) == set()
+
+
+def test_boxes_are_drawn_on_a_copy():
+    page = Image.new("L", (40, 80), 255)
+    drawn = np.asarray(with_boxes(page, [(0.25, 0.25, 0.75, 0.5)]))
+    assert (np.asarray(page) == 255).all()
+    assert (drawn[20, 10] != 255).any() and (drawn[0, 0] == 255).all()
+
+
 # --- functions of the notebook ---
 
 
@@ -66,15 +82,6 @@ def test_maxsim_is_what_the_library_computes(defined):
     queries, pages = ([torch.randn(n, 8) for n in lengths] for lengths in ((3, 5), (7, 4, 6)))
     by_hand = torch.stack([torch.stack([defined["maxsim"](query, page) for page in pages]) for query in queries])
     assert torch.allclose(by_hand, maxsim(queries, pages), atol=1e-5)
-
-
-def test_a_patch_is_touched_where_a_box_reaches_into_it(defined):
-    touched = defined["touched"]
-    assert touched([(0.1, 0.1, 0.2, 0.2)], 2, 4) == {(0, 0)}
-    assert touched([(0.1, 0.1, 0.3, 0.2)], 2, 4) == {(0, 0), (0, 1)}
-    assert touched([(0.1, 0.1, 0.26, 0.2)], 2, 4) == {(0, 0)}, "a box that reaches in by less than an eighth"
-    assert touched([(0.9, 0.9, 1.0, 1.0)], 2, 4) == {(1, 3)}, "nothing lies beyond the page"
-    assert touched([], 2, 4) == set()
 
 
 def test_the_hottest_patch_is_that_of_the_chosen_tokens_together(defined):

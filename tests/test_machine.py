@@ -52,6 +52,17 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
         assert constants.HF_HUB_DISABLE_TELEMETRY and are_progress_bars_disabled() == hidden
 
 
+def test_quiet_silences_lancedb_when_it_makes_a_table(tmp_path):
+    lines = (
+        "from course_utils.machine import quiet",
+        "quiet()",
+        "import lancedb",
+        f"lancedb.connect({str(tmp_path)!r}).create_table('pages', [{{'page': 'a', 'vector': [1.0, 0.0]}}])",
+    )
+    said = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, encoding="utf-8", check=True)
+    assert "WARN" not in said.stdout + said.stderr
+
+
 def test_quiet_drops_only_the_messages_that_it_names(caplog):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

@@ -20,6 +20,7 @@ COSTS = pd.DataFrame({"pixels": [16_000, 64_000], "image tokens": [12, 63], "ms 
 WITH_INTERVALS = {
     "before_after": lambda: plots.before_after({"all": (LOW, HIGH)}),
     "by_budget": lambda: plots.by_budget({16: LOW, 63: HIGH}, {16: [1.0, 1.2], 63: [3.0]}, 63),
+    "by_bytes": lambda: plots.by_bytes({"float32": {64: LOW, 768: HIGH}, "int8": {16: LOW}}),
     "by_depth": lambda: plots.by_depth({0: LOW, 50: HIGH}, {0: 0.0, 50: 1.0}, {0: 0.9, 50: 0.95}),
     "by_dimension": lambda: plots.by_dimension({64: LOW}, {64: HIGH}),
     "chance": lambda: plots.chance(np.linspace(-0.1, 0.1, 50), GAIN),
@@ -37,6 +38,7 @@ TRIAL = {
 }
 OTHERS = {
     "by_batch_size": lambda: plots.by_batch_size({"plain": {16: 1500, 128: 5000}, "cached": {16: 1200}}, 1000),
+    "by_vectors": lambda: plots.by_vectors({"exact": {1500: 0.2, 100_000: 9.0}, "index": {1500: 3.0}}),
     "by_wordings": lambda: plots.by_wordings({9: TRIAL, 50: TRIAL}),
     "clouds": lambda: plots.clouds({"queries": np.eye(4, dtype=np.float16), "pages": -np.eye(4)}),
     "cost_of_pixels": lambda: plots.cost_of_pixels(COSTS),

@@ -1,24 +1,29 @@
-"""Where a query and its page name the same country and the same topic: the truth for heat maps."""
+"""Where a query and its page name the same country and the same topic: the truth for heat maps, and its patches."""
 
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
 
 from course_utils.errors import CourseError
 from course_utils.pages.build import Sheet, sheets
 from course_utils.pages.canvas import HEIGHT, WIDTH
 from course_utils.pages.facts import pages, wordings
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in shares of the page's width and height
+
 
 @dataclass(frozen=True)
 class Named:
     """A country or a topic: which characters of the query name it, and the boxes of its words in the page's heading.
 
-    `characters` is (start, end); a box is (left, top, right, bottom) in shares of the page's width and height.
+    `characters` is (start, end).
     """
 
     characters: tuple[int, int]
-    boxes: list[tuple[float, float, float, float]]
+    boxes: list[Box]
 
 
 def named(query: str, page_id: str) -> dict[str, Named]:
@@ -38,6 +43,25 @@ def named(query: str, page_id: str) -> dict[str, Named]:
     return {part: Named(at, boxes) for part, (at, boxes) in found.items() if at and boxes}
 
 
+def touched(boxes: Iterable[Box], rows: int, columns: int) -> set[tuple[int, int]]:
+    """The patches, as (row, column), that some box reaches into by an eighth of a patch or more."""
+    found, edge = set(), 1 / 8
+    for x0, y0, x1, y1 in boxes:
+        down = range(int(y0 * rows + edge), min(rows - 1, int(y1 * rows - edge)) + 1)
+        across = range(int(x0 * columns + edge), min(columns - 1, int(x1 * columns - edge)) + 1)
+        found |= {(row, column) for row in down for column in across}
+    return found
+
+
+def with_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
+    """A copy of the image with the boxes drawn in orange."""
+    image = image.convert("RGB").copy()
+    for x0, y0, x1, y1 in boxes:
+        corners = [x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height]
+        ImageDraw.Draw(image).rectangle(corners, outline="#D55E00", width=3)
+    return image
+
+
 @functools.cache
 def _sheets() -> dict[str, Sheet]:
     return sheets()
@@ -51,7 +75,7 @@ def _characters(query: str, names: list[str]) -> tuple[int, int] | None:
     return None
 
 
-def _boxes(words, titles: list[str]) -> list[tuple[float, float, float, float]]:
+def _boxes(words, titles: list[str]) -> list[Box]:
     """The boxes of the words of a title, wherever the page has all of them in a row."""
     plain = [_plain(word) for word, _ in words]
     found = []

@@ -3,6 +3,7 @@
 from course_utils.plots.certainty import chance, forest, gains
 from course_utils.plots.galleries import gallery, pages_row
 from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
+from course_utils.plots.storage import by_bytes, by_vectors
 from course_utils.plots.training import by_batch_size, by_budget, by_wordings, cost_of_pixels, training_curve
 from course_utils.plots.vectors import clouds, similarity_matrix
 
@@ -10,8 +11,10 @@ __all__ = [
     "before_after",
     "by_batch_size",
     "by_budget",
+    "by_bytes",
     "by_depth",
     "by_dimension",
+    "by_vectors",
     "by_wordings",
     "chance",
     "clouds",

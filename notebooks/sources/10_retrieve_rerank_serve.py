@@ -3,10 +3,10 @@
 #
 # **You will be able to**
 # - turn vectors into int8 codes and bits, and say what each costs in score, bytes and milliseconds
-# - keep vectors in an index on disk, and say from how many pages on you need an approximate one
+# - keep vectors in an index on disk, and measure from how many pages on an approximate one is faster
 # - fuse two rankings by their ranks, and see which queries gain and which lose
-# - serve retrieval, fusion and reranking as a page in the browser, and name the time of each stage
-# - prove that a server gives the vectors of the training, and find what makes them differ
+# - serve retrieval, fusion and reranking as a page in the browser, and measure the time of each stage
+# - test that a server makes the same vectors as your training code, and find what makes them differ
 #
 # **Time** tiny 6 min · t4 about 20 min · full about 20 min (estimates on a GPU)
 #
@@ -36,7 +36,6 @@ import pyarrow as pa
 import torch
 from datasets import load_dataset
 from lancedb.index import FTS, IvfRq
-from matplotlib.figure import Figure
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util.quantization import quantize_embeddings
 from sklearn.linear_model import LogisticRegression
@@ -51,20 +50,22 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## 1. Vectors become codes
 #
-# A search engine keeps one vector a page. A float32 number takes four bytes. Does it need four?
+# A search engine keeps one vector for each page. Each component is a float32 number of four bytes. Three ways use
+# fewer bytes; the first two are called **quantisation**, and the third combines with both:
 #
-# - **int8**: cut each component's range into 256 steps, and keep the number of the step: one byte.
+# - **int8**: cut each component's range into steps, and keep only the number of the step: one byte.
 # - **bits**: keep only the sign: eight components in one byte.
-# - **truncation**: keep the first components only (Matryoshka, lesson 07). It combines with both.
+# - **truncation**: keep only the first components (Matryoshka, lesson 07).
 #
 # ![A float32 vector of 192 components takes 768 bytes; as int8 codes 192 bytes, as bits 24 bytes. The query stays in
 # float32 and rescores the pages whose bits are nearest.](images/10_codes.svg)
 #
-# The vectors are those of lesson 07 after finetuning: your own, or else those of the course (labelled precomputed).
+# The vectors are those of lesson 07 after finetuning: your own if you have run it here, otherwise those that come with
+# the course, labelled **precomputed**.
 
 # %%
 P = load_profile(PROFILE)
-FULL, CUT = P.dimensions[0], P.dimensions[2]
+FULL, CUT = P.dimensions[0], P.dimensions[2]  # all components; those that section 4 keeps
 run = Run("10_retrieve_rerank_serve", profile=PROFILE, seed=SEED)
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 dataset = prepare_dataset(P)
@@ -81,9 +82,9 @@ print(f"vectors: {found.label or 'your own'}; queries {queries.shape}, pages {pa
 
 
 # %% [markdown]
-# The score is NDCG@10: with one right page 1/log₂(rank + 1), and 0 beyond rank 10 (lesson 04). If pages have **equal
-# similarity**, the rank depends on how a program sorts them. So `ndcg` gives three numbers a query: for the worst order
-# of equals, the mean over all orders, and the best.
+# The score is NDCG@10: with one right page 1/log₂(rank + 1), and 0 beyond rank 10 (lesson 04). If pages **tie** (have
+# equal similarities), their ranks depend on how a program sorts them. So `ndcg` gives three scores for each query: in
+# the worst order of the tied pages, on average over all orders, and in the best.
 
 
 # %%
@@ -94,12 +95,10 @@ def unit(vectors, dimension=None):
 
 
 def ndcg(similarity, answer):
-    """NDCG@10 of each query of `similarity` (q, n), for the worst, mean and best order of equals: (3, q)."""
+    """NDCG@10 of each query of `similarity` (q, n), for the worst, mean and best order of ties: (3, q)."""
     own = similarity[np.arange(len(answer)), answer][:, None]
-    better, equal = (
-        (similarity > own).sum(axis=1),
-        (similarity == own).sum(axis=1),
-    )  # `equal` counts the page, too
+    better = (similarity > own).sum(axis=1)
+    equal = (similarity == own).sum(axis=1)  # counts the right page, too
     gain = 1 / np.log2(np.arange(2, similarity.shape[1] + 2))
     gain[10:] = 0
     total = np.concatenate([[0], gain.cumsum()])
@@ -111,10 +110,11 @@ exact = ndcg(queries @ pages.T, answer)
 print(f"full precision: {evaluation.bootstrap(exact[1])}")
 
 # %% [markdown]
-# **int8 by hand.** The lowest value and the width of a step come from the *pages*, a pair for each component. To
-# decode, take the middle of the step. The library's
+# **int8 by hand.** For each component, the lowest value and the width of a step come from the *pages*. To decode a
+# code, take the middle of its step. The library's
 # [`quantize_embeddings`](https://sbert.net/docs/package_reference/util/quantization.html) must give the same codes.
-# **Bits by hand:** `packbits` puts eight signs in a byte.
+#
+# And if the range comes from a single query?
 
 
 # %%
@@ -131,7 +131,8 @@ codes = int8_codes(pages, low, step)
 library = quantize_embeddings(pages, "int8", ranges=np.stack([pages.min(axis=0), pages.max(axis=0)]))
 run.record("int8/same-as-library", np.mean(codes == library))
 print(f"codes equal to the library's: {np.mean(codes == library):.4%}; a page takes {codes[0].nbytes} bytes")
-print(f"largest error after decoding: {np.abs(decode(codes, low, step) - pages).max():.4f}")
+largest = np.abs(decode(codes, low, step) - pages).max()
+print(f"largest error after decoding: {largest:.4f}; half of the widest step: {step.max() / 2:.4f}")
 
 alone = queries[0]  # a range made from one query: lowest and highest are the same
 print("codes of one query on its own range:", set(int8_codes(alone, alone, np.ones_like(alone)).tolist()))
@@ -139,25 +140,29 @@ try:
     quantize_embeddings(queries[:1], "int8")
 except ValueError as error:
     print("the library:", str(error).splitlines()[0])
-bits = np.packbits(pages > 0, axis=1)
-assert np.array_equal(bits, quantize_embeddings(pages, "ubinary"))
-print(f"as bits a page takes {bits[0].nbytes} bytes")
 
 # %% [markdown]
 # ### Exercise 1: compare bits
-# You saw one code for every component: **a query cannot be calibrated alone**, since its range has no width. Keep the
-# query in float32, as we do, or give it the pages' range (`ranges=`).
+# You saw one code for all components: the range of **one query alone** has no width, so nothing of the query is left.
+# Keep the query in float32, as we do, or give it the pages' range (`ranges=`).
 #
-# The **Hamming distance** counts the bits that differ. Write the Hamming distance of one query's bits (b,) to the bits of all pages (n, b): a whole number a page.
+# Now **bits by hand**: `packbits` puts eight signs into a byte. The **Hamming distance** is the number of bits that
+# differ. Write the distance of one query's bits (bytes,) to those of all pages (pages, bytes): a whole number for each
+# page.
 #
 # <details><summary>Hint</summary>
 #
-# `^` leaves a 1 where two bits differ; `np.bitwise_count` counts the ones of a byte. Add up a page's bytes.
+# `^` leaves a 1 where two bits differ; `np.bitwise_count` counts the ones of each byte. Add up a page's bytes.
 #
 # </details>
 
 
 # %%
+bits = np.packbits(pages > 0, axis=1)
+assert np.array_equal(bits, quantize_embeddings(pages, "ubinary"))
+print(f"as bits a page takes {bits[0].nbytes} bytes")
+
+
 def hamming(query_bits, page_bits):
     # <solution> stub: return ...
     return np.bitwise_count(page_bits ^ query_bits).sum(axis=1, dtype=np.int64)
@@ -168,19 +173,19 @@ one = np.packbits(queries[0] > 0)
 differing = (np.unpackbits(bits, axis=1) != np.unpackbits(one)).sum(axis=1)
 tests = [
     (lambda f: f(one, bits) is not ..., "not done yet: write the body in place of `...`"),
-    (lambda f: np.shape(f(one, bits)) == (len(bits),), "give one number a page"),
-    (lambda f: f(bits[0], bits)[0] == 0, "a page's bits are no distance from themselves"),
+    (lambda f: np.shape(f(one, bits)) == (len(bits),), "give one number for each page"),
+    (lambda f: f(bits[0], bits)[0] == 0, "a page's distance from itself is 0"),
     (lambda f: close(f(one, bits), differing), "count the bits that differ in all bytes of a page"),
 ]
 check("compare bits", hamming, tests)
 
 # %% [markdown]
 # ### One table
-# Bits are coarse. **Rescoring** helps: take the 40 pages with the nearest bits, and order them by the float32 query
-# times the page's signs ([Yamada et al. 2021](https://arxiv.org/abs/2106.00882)). The index still keeps only bits.
+# Bits are coarse. **Rescoring** can help: order the 40 pages with the nearest bits by the dot product of the float32
+# query and the page's signs ([Yamada et al. 2021](https://arxiv.org/abs/2106.00882)). The index still keeps only bits.
 #
-# The table shows the gain over full precision, with its paired 95% interval. Predict: what costs more, a third of the
-# components, or three quarters of each component's bytes (int8)?
+# The table shows the gain over float32 with all components, with its paired 95% interval. Predict: which loses more,
+# float32 with fewer components (second row), or all components in int8 (first row)?
 
 
 # %%
@@ -205,7 +210,7 @@ def similarity(queries, pages, precision, dimension, shortlist=40):
 
 # %%
 BYTES = {"float32": 4, "float16": 2, "int8": 1, "binary": 1 / 8, "binary-rescored": 1 / 8}
-scores, lines = {}, []
+scores, gains, by_size, shown = {}, {}, {}, {}
 for precision, size in BYTES.items():
     for d in P.dimensions:
         scores[precision, d] = ndcg(similarity(queries, pages, precision, d), answer)
@@ -214,56 +219,46 @@ for precision, size in BYTES.items():
         run.record(f"ndcg@10/{precision}/{d}", score)
         run.record(f"ndcg@10/gain/{precision}/{d}", gain)
         run.record(f"bytes/page/{precision}/{d}", size * d)
-        lines.append([precision, d, size * d, score, gain])
-columns = ["precision", "dimensions", "bytes", "ndcg", "gain"]
-table = pd.DataFrame(lines, columns=columns)
-shown = table.assign(
-    ndcg=[f"{s.mean:.3f}" for s in table["ndcg"]], gain=[str(g).split(", n")[0] for g in table["gain"]]
+        gains[precision, d] = gain
+        by_size.setdefault(precision, {})[size * d] = score
+        shown.setdefault(precision, {})[d] = str(gain).split(", n")[0]
+for key in (("float32", P.dimensions[1]), ("int8", FULL)):
+    print(f"{key[0]}, {key[1]} of {FULL} components: {gains[key]}")
+gap = evaluation.paired_bootstrap(scores["float32", P.dimensions[1]][1], scores["int8", FULL][1])
+said = (
+    "fewer components lose" if gap.low > 0 else "int8 loses" if gap.high < 0 else "neither is shown to lose"
 )
-shown.pivot(index="dimensions", columns="precision", values="gain")[list(BYTES)].sort_index(ascending=False)
+print(f"You saw: {said} more (int8 minus fewer components: {gap}).")
+pd.DataFrame(shown).rename_axis("components")
 
 # %%
-figure = Figure(figsize=(10, 4.6), layout="constrained")
-axes = figure.subplots()
-looks = zip(("#444444", "#CC79A7", "#0072B2", "#E69F00", "#009E73"), "o^DsP", strict=True)
-for (precision, rows), (color, marker) in zip(table.groupby("precision", sort=False), looks, strict=True):
-    means = np.array([s.mean for s in rows["ndcg"]])
-    ends = [means - [s.low for s in rows["ndcg"]], [s.high for s in rows["ndcg"]] - means]
-    look = {"color": color, "marker": marker, "capsize": 3, "lw": 1.6, "label": precision}
-    axes.errorbar(rows["bytes"], means, yerr=ends, **look)
-axes.set_xscale("log", base=2)
-axes.set(xlabel="bytes a page (logarithmic scale)", ylabel="NDCG@10 (0 to 1)", ylim=(0, 1.03))
-axes.set_title(found.title("Precision times length; bars are 95% intervals"))
-axes.legend(frameon=False)
-alt = "NDCG@10 by bytes a page, for five precisions at each length, with 95% intervals."
-run.figure("codes", figure, alt)
-gains = table.set_index(["precision", "dimensions"])["gain"]
-for key in (("float32", P.dimensions[1]), ("int8", FULL), ("binary", FULL), ("binary-rescored", FULL)):
-    said = "worse" if gains[key].high < 0 else "better" if gains[key].low > 0 else "no difference is shown"
-    print(f"{key[0]}, {key[1]} components: {said}, {gains[key]}")
-small = table[[gap.low > -0.02 for gap in table["gain"]]].sort_values("bytes").iloc[0]
-print(f"Fewest bytes that lose less than 0.02, by the interval: {small['bytes']:g}", end=" ")
-print(f"({small['precision']}, {small['dimensions']} components)")
+figure = plots.by_bytes(by_size, found.title("Precision times length"))
+run.figure(
+    "codes", figure, "NDCG@10 by bytes a page, for five precisions at each length, with 95% intervals."
+)
+cheap = [(BYTES[name] * d, name, d) for (name, d), gain in gains.items() if gain.low > -0.02]
+print("Fewest bytes whose interval stays above a loss of 0.02: {:g} ({}, {} components)".format(*min(cheap)))
 figure
 
 # %% [markdown]
-# The first two lines answer your prediction. On the plot, a point further **left** at the same height is cheaper. Choose
-# from such a plot of dev queries.
+# On the plot, a point further **left** at the same height is cheaper. To choose, draw such a plot for *dev* queries.
 #
 # ### Ties and time
-# Bits have few different distances, so pages tie. How far does their order move the score? And how long does one query
-# take in NumPy?
+# Few distances between bits are possible, so many pages tie. How far can the order of tied pages move the score? And do
+# fewer bytes make a query faster in NumPy? Predict both.
 
 # %%
+ties = {}
 for d in P.dimensions:
     worst, _, best = scores["binary", d].mean(axis=1)
-    rescored = scores["binary-rescored", d].mean(axis=1)
+    rescored = np.ptp(scores["binary-rescored", d].mean(axis=1))  # best minus worst
     run.record(f"ndcg@10/binary/{d}/worst", worst)
     run.record(f"ndcg@10/binary/{d}/best", best)
     run.record(f"ties/width/{d}", best - worst)
-    run.record(f"ties/width-rescored/{d}", rescored[2] - rescored[0])
-    print(f"{d:>4} bits: NDCG@10 from {worst:.3f} to {best:.3f} by the order of equals", end="; ")
-    print(f"rescored, it moves by {rescored[2] - rescored[0]:.3f}")
+    run.record(f"ties/width-rescored/{d}", rescored)
+    ties[d] = {"worst order": worst, "best order": best, "apart": best - worst, "apart, rescored": rescored}
+display(pd.DataFrame(ties).T.rename_axis("bits").round(3))
+
 q, page_signs = queries[0], np.where(pages > 0, np.float32(1), np.float32(-1))
 ways = {
     "float32": lambda: pages @ q,
@@ -275,18 +270,19 @@ for name, way in ways.items():
     began = time.perf_counter()
     for _ in range(50):
         way()
-    milliseconds = 1000 * (time.perf_counter() - began) / 50
-    run.record(f"milliseconds/query/{name}", milliseconds)
-    print(f"{name:>16}: {milliseconds:.3f} ms for {len(pages):,} pages")
+    ways[name] = 1000 * (time.perf_counter() - began) / 50
+    run.record(f"milliseconds/query/{name}", ways[name])
+    print(f"{name:>16}: {ways[name]:.3f} ms a query, {ways[name] / ways['float32']:.1f} times float32")
 
 # %% [markdown]
-# **Watch out**: two programs with the same bits can report scores as far apart as that. Say how you order
-# equals. And fewer bytes mean less time only in compiled code, as in an index.
+# **Watch out**: two programs with the same bits can report scores as far apart as the table shows, so say how you
+# order ties. And int8 codes save no time here, since NumPy turns them back into float32 first; an index computes on the
+# codes.
 #
 # ## 2. An index on disk
 #
-# [LanceDB](https://docs.lancedb.com) is a library, not a server: a table is a folder on disk. With
-# `lancedb.connect("s3://…")` the same lines open a table on object storage. Its `dot` distance is one minus the product.
+# [LanceDB](https://docs.lancedb.com) is a library, not a server: a table is a folder on disk. Its `dot` distance is
+# one minus the dot product.
 
 
 # %%
@@ -299,7 +295,7 @@ def write(name, **columns):
 
 
 def ask(table, vector, count=10, **options):
-    """Pages and distances of the nearest rows, best first; `options` are calls, such as nprobes=20."""
+    """Pages and distances of the nearest rows, best first; `options` are calls, such as nprobes=(20,)."""
     query = table.search(vector).distance_type("dot").limit(count).select(["page", "_distance"])
     for name, value in options.items():
         query = getattr(query, name)(*value)
@@ -315,12 +311,12 @@ print("NumPy:  ", by_hand, [f"{pages[page_ids.index(p)] @ queries[0]:.4f}" for p
 
 # %% [markdown]
 # That search was **exact**: it read every vector. An **approximate** index reads fewer. `IVF_RQ` groups vectors around
-# centres and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks at the
-# `nprobes` nearest groups; `refine_factor` reads the true vectors of the best codes.
+# centres and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks only at the
+# `nprobes` nearest groups. With `refine_factor=5`, the best 5 x 10 codes are compared again by their true vectors.
 #
-# When do you need one? We have few pages, so we **make** more vectors: ours, moved at random. They are no real pages,
-# so they show only time and recall. Cut to 64 components, a million take 256 MB. **Recall@10** is the share of the ten
-# truly nearest that the index finds. Predict: from which size on is the index faster than NumPy?
+# When is it worth it? We have few pages, so we **make** more vectors: ours, moved at random. These are no real pages, so
+# they show only time and recall. Cut to 64 components, a million take 256 MB. **Recall@10** is here the share of the ten
+# truly nearest vectors that the index finds. Predict: from which size on is the index faster than NumPy?
 
 # %%
 SIZES = (len(pages), 20_000) if ROWS else (len(pages), 100_000, 1_000_000)
@@ -381,32 +377,23 @@ for size, line in growth.items():
         run.record(f"milliseconds/query/{name}/{size}", line[label])
     fastest = min(names, key=line.get)
     print(f"{size:>9,} vectors: fastest is {fastest} ({line[fastest]:.2f} ms a query)")
+ahead = [f"{size:,}" for size, line in growth.items() if line["LanceDB, IVF_RQ"] < line["NumPy, exact"]]
+print("You saw the index ahead of NumPy at:", ", ".join(ahead) or "none of these sizes")
 display(pd.DataFrame(growth).T.round(3))
-figure = Figure(figsize=(10, 4), layout="constrained")
-axes = figure.subplots()
-for (label, _), color, marker in zip(names.items(), ("#444444", "#0072B2", "#009E73"), "oDs", strict=True):
-    axes.loglog(
-        list(growth), [line[label] for line in growth.values()], color=color, marker=marker, label=label
-    )
-axes.set(xlabel="vectors (logarithmic scale)", ylabel="milliseconds a query (logarithmic scale)")
-axes.set_title("One query at a time, vectors of 64 components on this machine")
-axes.legend(frameon=False)
+lines = {name: {size: line[name] for size, line in growth.items()} for name in names}
+figure = plots.by_vectors(lines, "One query at a time, vectors of 64 components, on this machine")
 run.figure("growth", figure, "Milliseconds a query by number of vectors: NumPy, LanceDB exact and IVF_RQ.")
 figure
 
 # %% [markdown]
-# The lines answer your prediction. **Brute force is the right answer** as long as it takes little time beside embedding
-# the query (section 5): it finds everything, and a new page is one more row. NumPy holds all vectors in memory; LanceDB
-# reads them from disk.
-
-# %% [markdown]
 # ### Exercise 2: a hundred million pages
 # How many gigabytes (10⁹ bytes) do 100 million pages take with all `FULL` components, in float32 and in bits? And how
-# many **seconds** does one exact query take, if NumPy's time in the table's last row grows in step with the rows?
+# many **seconds** does an exact query over 100 million vectors of 64 components take, if NumPy's time in the table's
+# last row grows in proportion?
 #
 # <details><summary>Hint</summary>
 #
-# Four bytes a component, or one eighth. `growth[SIZES[-1]]["NumPy, exact"]` are milliseconds.
+# A component takes four bytes, or one eighth of a byte. `growth[SIZES[-1]]["NumPy, exact"]` is in milliseconds.
 #
 # </details>
 
@@ -421,24 +408,30 @@ tests = [
         lambda a: close(a[0], FULL * 0.4, 1e-6),
         "float32: pages times components times four bytes, in 10⁹ bytes",
     ),
-    (lambda a: close(a[1], FULL * 0.4 / 32, 1e-6), "bits: one thirty-second of float32"),
-    (lambda a: not close(a[2], per_row * 1e8, 1e-3), "these are milliseconds"),
-    (lambda a: close(a[2], per_row * 1e5, 1e-6), "seconds: time for one row, times the rows"),
+    (
+        lambda a: close(a[1], FULL * 0.4 / 32, 1e-6),
+        "bits: pages times components, in bytes, then in 10⁹ bytes",
+    ),
+    (lambda a: not close(a[2], per_row * 1e8, 1e-3), "this is in milliseconds, not seconds"),
+    (lambda a: close(a[2], per_row * 1e5, 1e-6), "seconds: the time for one vector, times the vectors"),
 ]
 check("a hundred million pages", [gb_float32, gb_bits, seconds], tests)
 
 # %% [markdown]
+# **Exact search is enough** as long as it takes little time beside embedding the query (section 5): it finds everything.
+# NumPy holds all vectors in memory; LanceDB reads them from disk.
+#
 # ## 3. Fuse with text
 #
-# OCR (lesson 04) reads the words off a page's image. Two systems search them: BM25, which counts shared words (LanceDB's
-# full-text index `FTS`), and all-MiniLM-L6-v2, a small text model. **Reciprocal rank fusion**
+# OCR (lesson 04) reads the words in a page's image. Two systems search these words: BM25, which counts shared words
+# (LanceDB's full-text index `FTS`), and all-MiniLM-L6-v2, a small text embedding model. **Reciprocal rank fusion**
 # ([Cormack et al. 2009](https://doi.org/10.1145/1571941.1572114)) joins two rankings without their scores: a page at
 # rank *r* of a list gets 1/(60 + *r*), and the sum over both lists is its new score. So a page at rank 61 of both lists
 # comes before a page that is first in one list only. That hurts where one system was right and the other was not.
 #
-# Next come **slices** of the queries: the right page has a text layer; it is a scan; the query uses words that no
-# training query or page had (unseen wording); it does so as people talk (unseen, natural). Predict: on which slice does
-# fusion with MiniLM help, and on which does it hurt?
+# We look at four **slices** of the queries: the right page has a text layer (`text`); it is a scan (`scan`); the query
+# uses words that no training query or page had (`unseen-wording`); it does so in everyday phrases (`unseen-natural`).
+# Predict: on which slices does fusion with MiniLM help, and on which does it hurt?
 
 
 # %%
@@ -481,14 +474,14 @@ for kind, (corpus, vectors) in sets.items():
     right = [min(corpus.relevant[query]) for query in list(corpus.queries)[: len(words)]]
     ranked[kind] = right, by_page, {"minilm": by_minilm, "bm25": by_bm25}
     scan = layer.loc[right, "scan"].to_numpy()
-    masks = {"text": ~scan, "scan": scan} if kind == "test" else {f"unseen-{kind}": scan | True}
+    masks = {"text": ~scan, "scan": scan} if kind == "test" else {f"unseen-{kind}": np.ones_like(scan)}
     parts[kind] = {name: mask for name, mask in masks.items() if mask.any()}
 
 
 # %%
 def by_slice(name, other):
     """Scores of the page model alone and fused with the other list, by slice; the paired gain is printed."""
-    lines = {}
+    lines, does = {}, {"helps": [], "hurts": [], "no difference is shown": []}
     for kind, (right, by_page, others) in ranked.items():
         both = [fuse(*lists) for lists in zip(by_page, others[other], strict=True)]
         alone, both = ndcg_of(by_page, right), ndcg_of(both, right)
@@ -499,24 +492,29 @@ def by_slice(name, other):
             run.record(f"ndcg@10/gain/{name}/{part}", gain)
             lines[part] = evaluation.bootstrap(alone[mask]), score
             said = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "no difference is shown"
+            does[said].append(part)
             print(f"{name:>10}, {part:<14} {alone[mask].mean():.3f} to {score.mean:.3f}; {said}: {gain}")
+    for said in ("helps", "hurts") if lines else ():
+        print(f"You saw that fusion with {other} {said} on: {', '.join(does[said]) or 'no slice'}.")
     return lines
 
 
 by_slice("fused-bm25", "bm25")
 if fused := by_slice("fused", "minilm"):
     figure = plots.before_after(fused, title=found.title("The page model alone (before) and fused (after)"))
-    alt = "NDCG@10 of the page model alone and fused with MiniLM, by slice, with intervals."
-    run.figure("fusion", figure, alt)
+    run.figure("fusion", figure, "NDCG@10 of the page model alone and fused with MiniLM, by slice.")
     display(figure)
 
 # %% [markdown]
-# The lines answer your prediction. Look at slices before you switch fusion on, and let dev queries choose.
+# Look at slices before you switch fusion on, and use dev queries to decide.
 #
-# ## 4. Rerank, and the time of each stage
+# ## 4. Rerank a cheap first stage
 #
-# A reranker (lesson 09) can gain where the first stage is cheap. Ours is: 20 candidates from the bits of a shorter
-# vector, rescored. The weight of the reranker's logit is fitted on dev. To save time, we take only some of the queries.
+# A reranker (lesson 09) reads query and page together; the better the page answers, the higher its **logit**. It has
+# most to gain where the first stage is cheap. So ours is: 20 candidates from the rescored bits of a shorter vector.
+#
+# The new score is 20 x cosine + weight x logit, with a weight that is fitted on dev queries. To save time, we take only
+# some of the queries. Predict: will reranking pay here?
 
 # %%
 reranker = CrossEncoder(checkpoint(P.reranker), device=device(), model_kwargs=kwargs)
@@ -540,10 +538,14 @@ for name, (corpus, asked_here, stored_here) in sides.items():
     per_pair = (time.perf_counter() - began) / len(pairs)
     right = np.array([[ids[k] in corpus.relevant[f"q{n}"] for k in row] for n, row in enumerate(best)])
     judged[name] = 20 * np.take_along_axis(near, best, axis=1), logits, right
+print(f"a pair takes {1000 * per_pair:.0f} ms, twenty take {20_000 * per_pair:.0f} ms")
+del reranker
+torch.cuda.empty_cache()
 
 # %%
-cosines, logits, right = judged["dev"]
+cosines, logits, right = judged["dev"]  # each (queries, 20)
 both = np.stack([cosines, logits], axis=-1)
+# the right candidate minus each wrong one must have a positive score; its mirror image a negative one
 won = np.concatenate([b[r][:1] - b[~r] for b, r in zip(both, right, strict=True) if r.any()])
 mirrored, label = np.concatenate([won, -won]), np.repeat([1, 0], len(won))
 by_cosine, by_logit = LogisticRegression(fit_intercept=False).fit(mirrored, label).coef_[0]
@@ -560,26 +562,24 @@ run.record("ndcg@10/cheap", evaluation.bootstrap(plain))
 run.record("ndcg@10/cheap-reranked", evaluation.bootstrap(reranked))
 run.record("ndcg@10/gain/cheap-reranked", gap)
 run.record("ceiling/cheap", right.any(axis=1).mean())
-said = "it pays" if gap.low > 0 else "it hurts" if gap.high < 0 else "these queries cannot tell"
+said = "pays" if gap.low > 0 else "hurts" if gap.high < 0 else "is not shown to change the score"
 print(f"{CUT // 8} bytes a page: {evaluation.bootstrap(plain)}; reranked: {evaluation.bootstrap(reranked)}")
-print(f"gain {gap}: {said}; a perfect reranker: {right.any(axis=1).mean():.3f}; weight {weight:.2f}")
-print(f"a pair takes {1000 * per_pair:.0f} ms, twenty take {20_000 * per_pair:.0f} ms")
-del reranker
-torch.cuda.empty_cache()
+print(f"weight {weight:.2f}; a perfect reranker would reach {right.any(axis=1).mean():.3f}")
+print(f"You saw that reranking {said}: gain {gap}.")
 
 # %% [markdown]
 # ## 5. A search page
 #
 # ![The browser asks the server, which embeds the query, searches the index, and if asked fuses with text and reranks
-# 20 pages; every stage tells its milliseconds](images/10_serve.svg)
+# 20 pages; it reports the milliseconds of each stage](images/10_serve.svg)
 #
 # `search.load_engine` joins the parts of this lesson, and `search.start` serves them with
-# [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). A ready-made interface takes fewer lines,
-# but here we can word and test each answer. **Open the address** in your browser: type a query, switch from after to
-# before, fuse, rerank, or ask with an image of your own. `course serve` opens the page without the lesson.
+# [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). **Open the address** in your browser: type
+# a query, switch from after to before finetuning, fuse, rerank, or ask with an image. `course serve` opens the page
+# without the lesson.
 #
-# Where does the time of a query go? Predict: which stage takes longest? Then 32 clients ask at once, and four requests
-# are wrong on purpose.
+# We send one query, and four requests that are wrong on purpose. Then we time each stage of a query, and let 32 clients
+# ask at once. Predict: which stage takes longest?
 
 # %%
 known = text_vectors if P.drawn else None  # of section 3, not made again
@@ -590,7 +590,7 @@ client = httpx.Client(base_url=server.address, timeout=300)
 
 
 def get(path, **parameters):
-    """What the server answers to words."""
+    """The server's answer to a request."""
     return client.get(path, params=parameters).json()
 
 
@@ -598,18 +598,23 @@ text = test.queries[query_ids[0]]
 reply = get("/api/search", query=text, model="after")
 top = [hit["page"] for hit in reply["hits"]]
 run.record("server/right-page-first", int(top[0] in test.relevant[query_ids[0]]))
+# A wrong request gets one sentence, and nothing of what was sent comes back.
+for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "count": 10**6}, {"model": "gpt"}):
+    response = client.get("/api/search", params=parameters)
+    print(response.status_code, response.json()["error"])
 plots.gallery(text, [test.image(page) for page in top], top, test.relevant[query_ids[0]], "served")
 
 # %%
 few = [test.queries[query] for query in query_ids[:8]]
 switches = {"fuse": str(P.drawn).lower(), "rerank": "true"}
-get("/api/search", query=few[0], model="before", **switches)  # the first call loads the models: not counted
+# "before" embeds each query; for "after", the vectors of these queries may be known already.
+get("/api/search", query=few[0], model="before", **switches)  # loads the models, so it is not counted
 laps = [get("/api/search", query=text, model="before", **switches)["milliseconds"] for text in few]
 stages = pd.DataFrame(laps).median()
 for name, milliseconds in stages.items():
     run.record(f"milliseconds/query/{name}", milliseconds)
     print(f"{name:>7}: {milliseconds:8.1f} ms")
-print(f"The longest is {stages.idxmax()}, with {stages.max() / stages.sum():.0%} of the time.")
+print(f"You saw {stages.idxmax()} take longest: {stages.max() / stages.sum():.0%} of the time.")
 
 with ThreadPoolExecutor(32) as clients:
     began = time.perf_counter()
@@ -619,19 +624,14 @@ slow = np.percentile(waited, 95)
 run.record("milliseconds/32-clients/p95", slow)
 print(f"32 clients at once: {rate:.0f} answers a second, 95% of them within {slow:.0f} ms")
 
-# Bad input gets one sentence, and nothing of what was sent comes back.
-for parameters in ({"query": ""}, {"query": "<script>"}, {"query": "chad", "count": 10**6}, {"model": "gpt"}):
-    response = client.get("/api/search", params=parameters)
-    print(response.status_code, response.json()["error"])
-
 # %% [markdown]
 # ## 6. Parity
 #
-# One program made the index's vectors; the server makes the query's. If it uses the model in another way, the score can
-# fall without any error. So we compare the same inputs: embedded there one by one, and here in one batch. The server ends
-# in between, so that its models leave the GPU.
+# One program embedded the pages; the server embeds the queries. If the two use the model differently, the score can fall
+# without any error message. So we test **parity**: the same inputs are embedded there one by one, and here in one batch,
+# and their vectors must agree. The server ends in between, so that its models leave the GPU.
 #
-# Then we break it four times: a **prompt** before the query; another end of the chat **template**; half of the
+# Then we break parity in four ways: a **prompt** before the query; another end of the chat **template**; half of the
 # **pixels**; another **dtype**. Predict: which moves the vectors most?
 
 # %%
@@ -678,8 +678,16 @@ for name, vectors in broken.items():
     run.record(f"parity/{name}", np.abs(vectors - meant).max())
     lines[name] = {"largest difference": np.abs(vectors - meant).max(), "lowest cosine": cosine.min()}
 most = max(lines, key=lambda name: lines[name]["largest difference"])
-print(f"The largest change comes from: {most}.")
+print(f"You saw the largest change from: {most}.")
 pd.DataFrame(lines).T
+
+# %% [markdown]
+# Keep such a test with your server: a few inputs, their vectors, and a bound on the difference. 10⁻⁵ suits float32; half
+# precision needs a wider one.
+#
+# ## 7. Batches
+#
+# Does a larger batch embed more pages a second? Predict the best of the four sizes.
 
 # %%
 model.to(getattr(torch, P.dtype))
@@ -690,34 +698,26 @@ for batch_size in (1, 4, 16, 32):
     speed[batch_size] = len(many) / (time.perf_counter() - began)
     run.record(f"pages-a-second/batch-{batch_size}", speed[batch_size])
     print(f"batch of {batch_size:>2}: {speed[batch_size]:6.1f} pages a second on {model.device.type}")
-run.save()
+best = max(speed, key=speed.get)
+_ = run.save()
+print(f"You saw a batch of {best} embed most: {speed[best] / speed[1]:.1f} times the pages of a batch of 1.")
 
 # %% [markdown]
-# Keep a test of parity with your server: a few inputs, their vectors from training, and a bound. 10⁻⁵ suits float32; half
-# precision needs a wider one.
-#
-# ## 7. Batches
-#
-# The last lines answer another question: does a larger batch embed more pages a second?
-#
-# **On a GPU** a batch has to be large before the GPU is busy, so serving engines join the requests of many clients.
-# *Published*, not tried here:
-# - `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`:
-#   [no promise](https://docs.vllm.ai/en/v0.18.0/models/pooling_models/) to be faster than Sentence Transformers; images
-#   can be [resized differently](https://github.com/vllm-project/vllm/pull/33419); version 0.14
-#   [ignored](https://github.com/vllm-project/vllm/issues/32541) adapters on the image tower, so merge those first.
-# - text-embeddings-inference: [a list](https://huggingface.co/docs/text-embeddings-inference/supported_models) of text
-#   models, without Qwen3-VL.
+# **On a GPU**, only a large batch keeps the GPU busy, so serving engines join the requests of many clients. *Published*,
+# not tried here: `vllm serve Qwen/Qwen3-VL-Embedding-2B --runner pooling`. Test its parity first: it can
+# [resize images differently](https://github.com/vllm-project/vllm/pull/33419), and version 0.14
+# [ignored](https://github.com/vllm-project/vllm/issues/32541) adapters on the image tower.
 #
 # ## Three questions
 #
 # **1.** You quantise pages to int8 and each query with the range of that query alone. What happens?
 #
-# - a) the score falls a little · b) the query's codes say nothing · c) nothing, the range does not matter
+# - a) the score falls a little · b) nothing of the query is left · c) nothing changes
 #
 # <details><summary>Answer</summary>
 #
-# **b.** One vector has no range. Not a: nothing of the query is left. Not c: without the range, codes have no meaning.
+# **b.** The range of one vector has no width, so all codes are equal. Not a: equal codes say nothing about any page.
+# Not c: codes mean nothing without their range.
 #
 # </details>
 #
@@ -728,7 +728,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** It would save the smaller part of the time. Not a: exact search finds everything. Not c: int8 saves memory.
+# **b.** It would save the smaller part of the time, and can miss pages. Not a: exact search is fast enough here. Not c:
+# int8 is about memory.
 #
 # </details>
 #
@@ -746,9 +747,9 @@ run.save()
 # %% [markdown]
 # ## You have
 # - made int8 codes and bits by hand, and compared score, bytes and milliseconds
-# - kept vectors in LanceDB, and seen from which size on exact search is no longer the fastest
+# - kept vectors in LanceDB, and measured at which sizes an approximate index is faster than NumPy
 # - fused two rankings by their ranks, and looked at which slices gain and which lose
 # - served it all as a page in the browser, with the time of each stage
-# - proved that the server's vectors are those of training, and broken that in four ways
+# - tested that the server makes the same vectors as this notebook, and broken that in four ways
 #
 # **Next**: lesson 11 keeps one vector for each part of a page, and shows which part answers which word.

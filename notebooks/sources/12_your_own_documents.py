@@ -3,7 +3,7 @@
 #
 # **You will be able to**
 # - turn a folder of PDFs into pages with image and text, and name every page that could not be read
-# - make queries for documents that nobody has asked about, and filter them
+# - make queries for documents that nobody has searched yet, and filter them
 # - judge pooled results by hand, and say what unjudged pages do to a score
 # - measure four systems on your pages, finetune one, and decide from the figures which to use
 # - serve the collection, add a PDF without embedding the rest again, and remove one without a trace
@@ -50,14 +50,23 @@ from course_utils.profiles import PROFILES, load_profile
 from course_utils.recording import Run
 
 # %% [markdown]
-# Set `FOLDER` to a folder of PDFs, and the lesson runs on yours. If you leave it empty, it takes two collections:
+# If you set `FOLDER` to a folder of PDFs, the lesson runs on yours. Otherwise there are two collections:
 #
-# - **reports**: one PDF a country, printed from the course's pages; about a quarter of the pages are scans
+# - **reports**: one PDF for each country, printed from the course's pages; some pages are scans
 # - **manual**: Debian's [Guide for Debian Maintainers](https://www.debian.org/doc/manuals/debmake-doc/), with code,
 #   tables and icons. In `tiny`, the page model was never taught to read such pages.
 #
 # ![A folder of PDFs becomes pages with image and text; pages become queries; judged queries measure four systems; the
 # figures decide which one is served](images/12_folder.svg)
+#
+# ## 1. From PDF to pages
+#
+# Some PDFs are encrypted, damaged, empty, huge, or built to fill your memory. `documents.read_folder` reads each one in a
+# **process of its own**, with limits of time and memory, and gives a sentence for each file or page that it cannot read.
+# It keeps what it has read, so a second run is quick.
+#
+# The model sees only its **pixel budget**. We draw pages with that many pixels, or with 448x576 if the budget is smaller,
+# so that a person can read them too.
 
 # %%
 P = load_profile(PROFILE)
@@ -67,21 +76,6 @@ rng = np.random.default_rng(SEED)
 folders = {"yours": Path(FOLDER).expanduser()} if FOLDER else {"reports": documents.print_reports()}
 if not FOLDER:
     folders["manual"] = documents.MANUAL
-print({name: str(folder.name) for name, folder in folders.items()})
-
-# %% [markdown]
-# ## 1. From PDF to pages
-#
-# Some PDFs are encrypted, damaged, empty, huge, or built to fill your memory. `documents.read_folder` reads each one in a
-# **process of its own**, with limits of time and memory. Whatever cannot be read gets a sentence with file and page. A
-# second run takes seconds. To see the sentences, we also read a folder with one good and two bad files.
-#
-# Inside, [pypdfium2](https://pypdfium2.readthedocs.io) draws a page as an image, and reads its **text layer** (the
-# characters that you can select) and its **outline** (the table of contents beside the page). A page of A4 at 200 dpi has
-# 3.9 million pixels. The model sees only its **pixel budget**. We keep that, or 448x576 if
-# it is more, so that a person can read the page too.
-
-# %%
 PIXELS = max(P.pixels["longest_edge"], 448 * 576)
 pages = {}
 for name, folder in folders.items():
@@ -96,6 +90,11 @@ for name, folder in folders.items():
 run.record("pages", sum(map(len, pages.values())))
 run.record("pages/refused", sum(run.metrics[f"pages/refused/{name}"] for name in folders))
 
+# %% [markdown]
+# To see the sentences, we read a folder with one good and two bad files. Then we look inside the good one:
+# [pypdfium2](https://pypdfium2.readthedocs.io) draws a page as an image, and reads its **text layer** (the characters
+# that you can select) and the document's **outline** (its table of contents, with links to pages).
+
 # %%
 first = folders[name] / pages[name]["file"].iloc[0]
 trouble = run.folder / "trouble"
@@ -104,8 +103,9 @@ trouble.mkdir(parents=True)
 shutil.copy(first, trouble / "good.pdf")
 (trouble / "half.pdf").write_bytes(first.read_bytes()[:900])
 (trouble / "photo.pdf").write_bytes(b"GIF89a")
-display(documents.read_folder(trouble, run.folder / "tried", PIXELS).notes)
+documents.read_folder(trouble, run.folder / "tried", PIXELS).notes
 
+# %%
 document = pypdfium2.PdfDocument(first)
 page = document[int(pages[name]["page"].iloc[0]) - 1]
 width, height = page.get_size()
@@ -118,17 +118,18 @@ plots.pages_row([drawn], [f"drawn with {drawn.width}x{drawn.height} pixels"])
 # %% [markdown]
 # ## 2. Look first
 #
-# Look before you train: how many scans, which languages, how many near-copies? And what will embedding cost?
-# Qwen3-VL spends one token for 32x32 pixels (lesson 01). Near-copies are found by a **difference hash**: shrink a page
-# to 9x8 grey pixels, and note for each if it is brighter than its right neighbour. Two bits or fewer differ: look at
-# both pages.
+# How many scans, which languages, how many near-copies? And what will embedding cost? That grows with the image tokens,
+# one for 32x32 pixels (lesson 01).
+#
+# A **difference hash** finds near-copies: shrink a page to 9x8 grey pixels, and note for each if it is brighter than its
+# right neighbour. A near-copy differs from an earlier page in at most two of these 64 bits.
 
 
 # %%
 def overview(pages):
     """What a collection is like, in a few figures."""
     bits = []
-    for image in pages["image"][:3000]:
+    for image in pages["image"][:3000]:  # all pairs are compared, so a larger collection is cut
         grey = np.asarray(Image.open(image).convert("L").resize((9, 8)))
         bits.append((grey[:, :-1] > grey[:, 1:]).ravel())
     signs = np.where(np.array(bits), 1.0, -1.0)
@@ -149,26 +150,26 @@ for profile in PROFILES.values():
 table
 
 # %% [markdown]
-# Language is guessed from 60 pages with text. Embedding time grows with image tokens.
-#
 # ## 3. Split by document, then read the scans
 #
-# Pages of one document share titles, layout and words. With one in training and its neighbour in the test, the score is
-# too good. So a **whole document** is for testing or for training. In a single large document, we split by
-# chapter.
+# Pages of one document share titles, layout and words. If one is in training and its neighbour in the test, the score is
+# too good. So a **whole document** is either for testing or for training. A single large document is split by chapter.
 #
 # Both collections come with **hand-written queries** (`queries.csv`: query, file, page). The documents or chapters that
-# they ask about are for testing. No training has seen the reports' queries.
+# they ask about are for testing.
 #
-# If your documents have been searched before, a **search log** (`log.csv`, same columns) says what people asked and which
-# page they opened. The reports come with one, about documents that are not for testing.
+# A **search log** (`log.csv`, same columns) says what people asked before and which page they opened. The reports come
+# with one, about documents that are not for testing.
 #
 # **OCR** reads the scans of the test part, so that text systems have something to search (lesson 04).
 
 
 # %%
 def split(pages, asked):
-    """Test and train pages, by document; with fewer than four, by chapter, else by tens of pages."""
+    """Test and train pages, by document; with fewer than four, by chapter, else by tens of pages.
+
+    What is asked about is for testing; if nothing is asked, a third of the groups.
+    """
     tens = pages["document"] + "/" + (pages["page"] // 10).astype(str)
     ways = pages["document"], pages["document"] + "/" + pages["chapter"].astype(str), tens
     group = next((way for way in ways if way.nunique() >= 4), tens)
@@ -181,9 +182,9 @@ def split(pages, asked):
 asked, logged, test, train = {}, {}, {}, {}
 for name, folder in folders.items():
     asked[name] = documents.read_queries(folder / "queries.csv", pages[name])
-    before_now = documents.read_queries(folder / "log.csv", pages[name])
+    searched = documents.read_queries(folder / "log.csv", pages[name])
     test[name], train[name] = split(pages[name], asked[name])
-    logged[name] = [(query, page) for query, page in before_now if page in train[name].index]
+    logged[name] = [(query, page) for query, page in searched if page in train[name].index]
     assert not set(test[name].index) & set(train[name].index)
     run.record(f"queries/logged/{name}", len(logged[name]))
     print(f"{name}: {len(asked[name])} queries by hand, {len(logged[name])} logged;", end=" ")
@@ -202,14 +203,14 @@ for name in test:
         print("  such as:", test[name].at[page, "text"][:100])
 
 # %% [markdown]
-# ## 4. Queries that nobody has asked
+# ## 4. Synthetic queries
 #
-# To train, we need many queries with their pages. If there is no log, three sources cost no person's time:
+# To train, we need many queries with their pages. If there is no log, three sources cost nobody's time:
 #
 # - the **outline**: its titles point to pages
-# - **headings**: lines that are taller than most, where a page has no outline entry
-# - a **vision-language model** that looks at a page without text, and writes. In `tiny`, it describes course pages; in
-#   `t4` and `full`, `Qwen3-VL-2B-Instruct` writes a question.
+# - **headings**: lines in larger type than most, on pages without an outline entry
+# - a **vision-language model** that writes a query for each page without text. In `tiny`, it can only describe the
+#   course's pages; in `t4` and `full`, `Qwen3-VL-2B-Instruct` writes a question.
 
 
 # %%
@@ -267,12 +268,12 @@ vlm = None
 torch.cuda.empty_cache()
 
 # %% [markdown]
-# Not every such query is good. Three filters:
+# Not every such query is good. Three filters throw queries away:
 #
-# - **Double**: a query that names several pages (*Introduction*) teaches nothing.
-# - **Found again**: if search does not find the query's own page among the first ten, the query is too vague or wrong.
-#   BM25 searches where there is text; the page model where there is none.
-# - **Judge**: for what the model wrote, the reranker (lesson 09) must find *yes* more likely than *no*.
+# - **double**: the query stands for several pages (*Introduction*)
+# - **lost**: search does not find the query's own page among the first ten, so the query is vague or wrong. BM25 searches
+#   where there is text, the page model where there is none.
+# - **doubted**: the vision-language model wrote the query, and the reranker (lesson 09) finds *no* more likely than *yes*
 #
 # Predict: which source loses the largest share?
 
@@ -331,21 +332,24 @@ for name in pages:
     run.record(f"queries/synthetic/{name}", made)
     run.record(f"queries/kept/{name}", len(kept[name]))
     print(f"{name}: {made} queries made, {len(kept[name])} kept")
-    display(share.assign(**{"thrown away": (1 - share["kept"] / share.sum(axis=1)).map("{:.0%}".format)}))
-    if not asked[name]:  # nobody has asked: the test's queries are synthetic, too, and kinder than a user's
+    gone = 1 - share["kept"] / share.sum(axis=1)
+    display(share.assign(**{"thrown away": gone.map("{:.0%}".format)}))
+    if len(gone):
+        print(f"You saw that “{gone.idxmax()}” loses the largest share: {gone.max():.0%}")
+    if not asked[name]:  # nobody has asked: the test's queries are synthetic, too, and easier than a person's
         found, _ = keep(written(test[name]), test[name])
         asked[name] = list(zip(found["query"], found["page"], strict=True))
 run.record("queries/synthetic", sum(map(len, candidates.values())))
 run.record("queries/kept", sum(map(len, kept.values())))
 
 # %% [markdown]
-# The last column answers your prediction. **Watch out**: a filter keeps what search finds already, so it favours easy
-# queries. Never *test* on such queries if you can have others.
+# **Watch out**: these filters keep what search finds already, so they favour easy queries. Do not *test* on such queries
+# if you can have others.
 #
-# ## 5. Measure before you train
+# ## 5. Four systems
 #
-# Four systems: **BM25**; **MiniLM**, a small text embedder, on text layer or OCR; the **page model** on images; and the
-# **fusion** of the last two by reciprocal ranks (lesson 10). Predict: which is best on each collection?
+# Before we train, four systems rank the test pages: **BM25**; **MiniLM**, a small text embedding model, on the text layer
+# or on what OCR read; the **page model** on images; and the **fusion** of the last two by reciprocal ranks (lesson 10).
 
 # %%
 minilm = SentenceTransformer(checkpoint(P.text_tower), device=device())
@@ -373,14 +377,15 @@ model = minilm = reranker = None  # on a GPU there is room for few models at onc
 torch.cuda.empty_cache()
 
 # %% [markdown]
-# ## 6. Judge
+# ## 6. Judge, then measure
 #
-# Each query names one page. But another page may answer it, too. Nobody can judge all pages for all queries, so
-# evaluations **pool**: they take the first results of several systems, and a person judges those. Answers are kept in a
-# CSV at each click, and the judgements as **qrels**, the text format of [TREC](https://trec.nist.gov).
+# `queries.csv` names one page for each query, but another page may answer it, too. Nobody can judge all pages for all
+# queries, so evaluations **pool**: they take the first results of several systems, and a person judges only those. Each
+# click is kept in a CSV, and all judgements as **qrels**, the text format of [TREC](https://trec.nist.gov).
 #
-# The manual's pool (first three of three systems) was judged for this course. Whatever is open appears below, and stands
-# in a CSV for those who prefer a spreadsheet.
+# The manual's pool (the first three results of three systems) was judged for this course. What is not judged appears
+# below and in a CSV. In the reports, only one page answers each query, so there is nothing to judge. Predict: which
+# system scores highest on each collection?
 
 # %%
 judgements = {}
@@ -398,14 +403,38 @@ for name, found in ranked.items():
     (run.folder / f"{name}.qrels").write_text("".join(lines), encoding="utf-8")
     judgements[name] = known
     pd.DataFrame(unjudged, columns=["query", "page"]).to_csv(run.folder / f"{name}-open.csv", index=False)
-    if name != "reports":  # there, exactly one page answers each query, by construction
+    if name != "reports":
         display(documents.judge(unjudged, pages[name]["image"], mine))
+
+
+# %%
+def right(name, query):
+    """The page ids that answer a query, as far as they are judged."""
+    return {page for (q, page), grade in judgements[name].items() if q == query and grade}
+
+
+def ndcg(name, rankings):
+    """NDCG@10 of each query; an unjudged page counts as wrong."""
+    pairs = zip(asked[name], rankings, strict=True)
+    return np.array([evaluation.ndcg_at_k(ranking, right(name, query)) for (query, _), ranking in pairs])
+
+
+before, intervals = {}, {}
+for name, found in ranked.items():
+    before[name] = {system: ndcg(name, rankings) for system, rankings in found.items()}
+    for system, scores in before[name].items():
+        intervals.setdefault(system, {})[name] = evaluation.bootstrap(scores)
+        run.record(f"ndcg@10/{system}/{name}/before", intervals[system][name])
+    best = max(before[name], key=lambda system: before[name][system].mean())
+    print(f"{name}: you saw {best} score highest, {intervals[best][name]};", end=" ")
+    print(f"the page model: {intervals['page'][name]}")
 
 # %% [markdown]
 # ### Exercise 1: unjudged pages
-# NDCG counts an unjudged page as wrong. A system that finds good pages *outside* the pool is punished. Write
-# `condensed(ranking, judged)`: the ranking without pages that nobody judged, in the same order. Then compare: we
-# pretend that only BM25's results were judged.
+# NDCG counts an unjudged page as wrong, so a system that finds good pages *outside* the pool scores too low. Write
+# `condensed(ranking, judged)`: the ranking without pages that nobody judged, in the same order.
+#
+# The cell after the exercise pretends that only BM25's results were judged. Predict: which loses more, BM25 or MiniLM?
 #
 # <details><summary>Hint</summary>
 #
@@ -428,20 +457,8 @@ tests = [
 ]
 check("unjudged pages", condensed, tests)
 
-
 # %%
-def right(name, query):
-    """The page ids that answer a query, as far as they are judged."""
-    return {page for (q, page), grade in judgements[name].items() if q == query and grade}
-
-
-def ndcg(name, rankings):
-    """NDCG@10 of each query; an unjudged page counts as wrong."""
-    pairs = zip(asked[name], rankings, strict=True)
-    return np.array([evaluation.ndcg_at_k(ranking, right(name, query)) for (query, _), ranking in pairs])
-
-
-name = next(reversed(ranked), None)
+name, lost = next(reversed(ranked), None), {}
 for system in ("bm25", "minilm") if name else ():
     both, lists = [], (asked[name], ranked[name]["bm25"], ranked[name][system])
     for (query, page), first, ranking in zip(*lists, strict=True):
@@ -450,28 +467,21 @@ for system in ("bm25", "minilm") if name else ():
         both.append([evaluation.ndcg_at_k(each, right(name, query) & judged) for each in (ranking, known)])
     small, short = np.mean(both, axis=0)
     run.record(f"ndcg@10/{system}/{name}/small-pool", small)
-    print(f"{name}, {system}: whole pool {ndcg(name, ranked[name][system]).mean():.3f};", end=" ")
-    print(f"BM25's alone {small:.3f}, and {short:.3f} if unjudged pages are left out")
-
-# %%
-before, intervals = {}, {}
-for name, found in ranked.items():
-    before[name] = {system: ndcg(name, rankings) for system, rankings in found.items()}
-    for system, scores in before[name].items():
-        intervals.setdefault(system, {})[name] = evaluation.bootstrap(scores)
-        run.record(f"ndcg@10/{system}/{name}/before", intervals[system][name])
-    best = max(before[name], key=lambda system: before[name][system].mean())
-    print(f"{name}: best so far is {best}, {intervals[best][name]}")
-    print(f"{' ' * len(name)}  the page model has {intervals['page'][name]}")
+    whole = ndcg(name, ranked[name][system]).mean()
+    lost[system] = whole - small
+    print(f"{name}, {system}: whole pool {whole:.3f}; BM25's pool {small:.3f},", end=" ")
+    print(f"or {short:.3f} if unjudged pages are left out")
+if lost:
+    print("You saw a smaller pool cost " + " and ".join(f"{system} {x:.3f}" for system, x in lost.items()))
 
 # %% [markdown]
 # ## 7. Finetune what is worth it
 #
-# Where most pages have no text layer, or charts matter, train the **page model**. Where text is rich, train **MiniLM**
-# on the text: real weights, and cheap. Our rule, fixed before we saw a score: MiniLM if at least 90% of the pages have
-# a text layer. Both take queries of the *train* part only, logged ones first, then those that were made and kept, with
-# the loss of lesson 07. The page model also gets a hard negative: another page of the same document. Predict: which of
-# the two collections gains more?
+# If many pages have no text layer, train the **page model**. If nearly all have one, train **MiniLM** on the text, which
+# is cheap. Our rule: MiniLM if at least 90% of the pages have a text layer. We fixed it before we saw a score.
+#
+# Both train with the loss of lesson 07 on queries of the *train* part: first the logged ones, then the synthetic ones.
+# The page model also gets a hard negative: another page of the same document. Predict: which collection gains more?
 
 # %%
 LEAST, MOST, trained = 16, ROWS or 1024, {}  # training pairs
@@ -524,7 +534,7 @@ def finetune(kind, data, folder):
 
 
 # %%
-after, models = {}, {}
+after, models, gains = {}, {}, {}
 for name, (kind, data) in trained.items():
     if len(data) < LEAST:
         continue
@@ -537,22 +547,24 @@ for name, (kind, data) in trained.items():
     after[name] = {system: ndcg(name, found[system]) for system in (kind, "fusion")}
     for system, scores in after[name].items():
         run.record(f"ndcg@10/{system}/{name}/after", evaluation.bootstrap(scores))
-    gain = evaluation.paired_bootstrap(before[name][kind], after[name][kind])
+    gain = gains[name] = evaluation.paired_bootstrap(before[name][kind], after[name][kind])
     run.record(f"ndcg@10/gain/{kind}/{name}", gain)
-    said = "training helped" if gain.low > 0 else "it hurt" if gain.high < 0 else "these queries cannot tell"
+    said = "training helped" if gain.low > 0 else "it hurt" if gain.high < 0 else "no effect is shown"
     print(f"{name}, {kind}: {before[name][kind].mean():.3f} to {after[name][kind].mean():.3f}", end=", ")
     print(f"gain {gain}; {said}")
     if before[name][kind].mean() < 1:
         run.record(f"error-cut/{kind}/{name}", evaluation.error_cut(before[name][kind], after[name][kind]))
+if gains:
+    print("You saw the largest gain on:", max(gains, key=lambda name: gains[name].mean))
 
 # %% [markdown]
-# The gains answer your prediction. The reports' pairs came from a log, the manual's from its own titles.
+# The pairs differed, too: the reports have a log, the manual only its own titles.
 #
 # ## 8. Decide
 #
-# The table has every system with its interval, finetuned ones marked. A system is *shown* to be worse than the best if
-# the paired interval of the difference lies below zero. If several are not, take the cheapest. The best of several is a
-# little lucky on these queries: confirm it on new ones before you build on it.
+# The table compares all systems with the one that scores highest. A system is *shown* to be worse if the paired interval
+# of the difference lies below zero. Take the cheapest of those that are not shown to be worse. The highest of several
+# scores is often a little too high by chance, so confirm it on new queries.
 
 # %%
 rows = {}
@@ -564,11 +576,13 @@ for name in ranked:
     rest = []
     for system, scores in options.items():
         gap = evaluation.paired_bootstrap(options[best], scores)
-        told = "best" if system == best else "shown to be worse" if gap.high < 0 else "not shown to be worse"
+        told = (
+            "highest" if system == best else "shown to be worse" if gap.high < 0 else "not shown to be worse"
+        )
         rest += [system] if told.startswith("not") else []
         score = evaluation.bootstrap(scores)
-        rows[name, system] = {"NDCG@10": str(score), "minus the best": str(gap), "so": told}
-    print(f"{name}: use {best}" + (f", or the cheapest of {', '.join(rest)}." if rest else "."))
+        rows[name, system] = {"NDCG@10": str(score), "minus the highest": str(gap), "so": told}
+    print(f"{name}: highest is {best}; not shown to be worse: {', '.join(rest) or 'none'}")
 figure = (
     plots.systems(intervals, title="Before training, by collection") if ranked else plots.pages_row([drawn])
 )
@@ -578,12 +592,12 @@ figure
 
 # %% [markdown]
 # ### Exercise 2: choose from figures
-# These figures are made up. On contracts, BM25 has 0.81, MiniLM 0.84, and the page model 0.86. The page model minus MiniLM is
-# 0.02 [-0.03, 0.07], and MiniLM minus BM25 is 0.03 [0.01, 0.05]. The page model needs a GPU. What do you use?
+# These figures are made up. On contracts, BM25 has 0.81, MiniLM 0.84, and the page model 0.86. The page model minus
+# MiniLM is 0.02 [-0.03, 0.07], and MiniLM minus BM25 is 0.03 [0.01, 0.05]. The page model needs a GPU. Which do you use?
 #
 # <details><summary>Hint</summary>
 #
-# Which difference is shown? Which one has to be paid for?
+# Which of the two differences is shown? What does the other one cost?
 #
 # </details>
 
@@ -601,9 +615,9 @@ check("choose from figures", choice, tests)
 # %% [markdown]
 # ## 9. Serve it, add a PDF, remove one
 #
-# `course serve --collection NAME` opens the search page of lesson 10 on a collection that this lesson saved. The folder
-# of PDFs is read anew at each start: only new files are embedded, and of a removed file nothing is left in index,
-# images or vectors. We try it on a small shelf of PDFs, and count what is embedded.
+# `course serve --collection NAME` opens the search page of lesson 10 on a collection that this lesson saved. Each start
+# reads the folder of PDFs again: it embeds only new files, and removes everything of a deleted file from index, images
+# and vectors. We try this on a small folder.
 
 # %%
 for name, folder in folders.items():
@@ -643,19 +657,19 @@ engine, embedded = documents.load_collection(served)
 left, stems = gone & set(engine.corpus.corpus), {page.rsplit("-p", 1)[0] for page in gone}
 traces = [path for path in served.rglob("*") if stems & set(path.parts)]
 run.record("served/traces", len(left) + len(traces))
-print(f"one PDF removed: {embedded} pages embedded; of it {len(left)} pages and {len(traces)} files are left")
-run.save()
+print(f"one PDF removed: {embedded} pages embedded; left of it: {len(left)} pages, {len(traces)} files")
+_ = run.save()
 
 # %% [markdown]
 # ## 10. Rights and secrets
 #
 # - **Pages**: may you copy, show and train on them? The reports are in the public domain; the manual has the Expat
-#   licence, which wants its notice kept (`data/manual.LICENSE.txt`).
-# - **Models**: read the licence of the base model. A finetuned one is bound by it.
-# - **A model card** shows training examples, images too, unless `create_model_card=False` (lesson 07).
-# - **Weights and vectors** carry traces of the pages. Keep those of confidential pages where the pages are kept, and
-#   delete them together.
-# - **A search shows pages**: who may search may read. The server listens on this machine only, and has no passwords.
+#   licence, so keep its notice (`data/manual.LICENSE.txt`).
+# - **Models**: the licence of the base model also binds a finetuned one.
+# - **A model card** shows training examples, also images, unless you set `create_model_card=False` (lesson 07).
+# - **Weights and vectors** carry traces of the pages. Store those of confidential pages with the pages, and delete them
+#   together.
+# - **A search shows pages**: whoever may search may read. The server listens on this machine only, and has no passwords.
 #
 # ## The final project
 #
@@ -663,7 +677,7 @@ run.save()
 #
 # | points | for |
 # | --- | --- |
-# | 2 | every refused page is named, and what you did about it |
+# | 2 | every page that was refused, and what you did about it |
 # | 2 | twenty queries or more by people who do not know the pages' wording, in `queries.csv` |
 # | 2 | whole documents in test or training; no query in both |
 # | 2 | systems compared with paired intervals; the decision follows from them |
@@ -679,7 +693,7 @@ run.save()
 # <details><summary>Answer</summary>
 #
 # **b.** Pages of a contract share words and layout. Not a: neighbours would be on both sides. Not c: synthetic queries
-# carry the words of their pages.
+# repeat the words of their pages.
 #
 # </details>
 #
@@ -689,8 +703,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Unjudged counts as wrong, and the pool favours the old one. Not b: it changes the system, not the judgements.
-# Not c: judge first.
+# **a.** An unjudged page counts as wrong, and the pool favours the old system. Not b: it changes the system, not the
+# judgements. Not c: judge first.
 #
 # </details>
 #
@@ -700,7 +714,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **c.** All of them hold its content. Not a, not b: the images alone show every page.
+# **c.** All of them hold some of its content. Not a, not b: the images alone show every page.
 #
 # </details>
 
@@ -710,6 +724,6 @@ run.save()
 # - made queries from outlines, headings and a model, and seen how many the filters threw away
 # - pooled and judged results, and seen what a smaller pool does to a score
 # - measured four systems, finetuned one for each collection, and decided from paired intervals
-# - served a collection, added a PDF by embedding its pages only, and removed one without a trace
+# - served a collection, added a PDF without embedding the rest again, and removed one without a trace
 #
 # **Next**: lesson 13 trains on several processes, and encodes pages on several workers.
