@@ -515,7 +515,7 @@ for step, after in steps.items():
     run.record(f"order-changed/{step}", share)
     print(f"{step:>15}: the order of the pages changes for {share:.0%} of the queries")
 run.record("queries", len(query_ids))
-_ = run.save()
+run.save()
 
 # %% [markdown]
 # You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for

@@ -699,7 +699,7 @@ for batch_size in (1, 4, 16, 32):
     run.record(f"pages-a-second/batch-{batch_size}", speed[batch_size])
     print(f"batch of {batch_size:>2}: {speed[batch_size]:6.1f} pages a second on {model.device.type}")
 best = max(speed, key=speed.get)
-_ = run.save()
+run.save()
 print(f"You saw a batch of {best} embed most: {speed[best] / speed[1]:.1f} times the pages of a batch of 1.")
 
 # %% [markdown]

@@ -581,7 +581,7 @@ for name in ("single-vector", "after", "pooled-4", "pooled-16", "two-stage"):
     run.record(f"seconds/query/{name}", seconds[name])
     table[name] = {"NDCG@10": f"{measured[name].mean():.3f}", "minus MaxSim on all": str(change)}
     table[name] |= {"bytes a page": round(size[name]), "ms a query": round(1000 * seconds[name], 2)}
-_ = run.save()
+run.save()
 said = "higher than" if change.low > 0 else "lower than" if change.high < 0 else "not shown to differ from"
 print(f"You saw two stages score {said} MaxSim on all pages: {change}.")
 times = {name: size[name] / size["single-vector"] for name in ("after", "pooled-4")}
