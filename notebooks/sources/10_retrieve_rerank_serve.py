@@ -8,7 +8,7 @@
 # - serve retrieval, fusion and reranking as a page in the browser, and measure the time of each stage
 # - test that a server makes the same vectors as your training code, and find what makes them differ
 #
-# **Time** tiny 6 min · t4 about 20 min · full about 20 min (estimates on a GPU)
+# **Time** tiny 2 min · t4 about 20 min · full about 20 min (estimates on a GPU)
 #
 # **Learning time** about 45 min
 #

@@ -8,7 +8,7 @@
 # - draw which patch of a page matches which word, and measure how often it is the right place
 # - make it cheaper with pooled tokens and with two stages
 #
-# **Time** tiny 6 min · t4 about 3 h · full about 4 h (estimates on a GPU)
+# **Time** tiny 4 min · t4 about 3 h · full about 4 h (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #
