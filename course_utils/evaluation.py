@@ -125,7 +125,7 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}], n={self.n}"
+        return f"{self.mean:z.3f} [{self.low:z.3f}, {self.high:z.3f}], n={self.n}"
 
 
 def bootstrap(scores, seed: int = 0, resamples: int = 10_000) -> Interval:

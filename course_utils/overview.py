@@ -15,7 +15,7 @@ __all__ = ["Setup", "check_setup", "lesson_table", "profile_table"]
 def profile_table() -> pd.DataFrame:
     """What each profile needs and runs: a column for each of them."""
     fields = {"hardware": "hardware", "embedder": "model", "dataset": "data", "train_rows": "rows to train on"}
-    fields |= {"dtype": "numbers", "lora": "LoRA", "network": "network"}
+    fields |= {"dtype": "number format", "lora": "LoRA", "network": "network"}
     values = {name: asdict(profile) for name, profile in PROFILES.items()}
     return pd.DataFrame(
         {name: {label: found[field] for field, label in fields.items()} for name, found in values.items()}

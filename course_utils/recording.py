@@ -76,8 +76,8 @@ class Run:
         whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]  # which is written last
         return folder, max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
-    def save(self) -> Path:
-        """Write `metrics.json` in one piece and return its path."""
+    def save(self) -> None:
+        """Write `metrics.json` in one piece."""
         content = {
             "lesson": self.lesson,
             "profile": self.profile,
@@ -88,7 +88,7 @@ class Run:
             "metrics": self.metrics,
             "figures": self.figures,
         }
-        return atomic_write(self.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
+        atomic_write(self.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
 
     def _commits(self) -> dict[str, str]:
         """The commit of each model and data set of the profile that a hub gave."""

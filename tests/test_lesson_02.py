@@ -39,6 +39,10 @@ def test_inputs_that_go_wrong_without_an_error_are_another_vector(metrics):
     assert metrics["cosine/floats-from-0-to-255"] > 0.99
 
 
+def test_the_small_model_hardly_sees_colour(metrics):
+    assert metrics["cosine/blue-first"] > 0.99
+
+
 def test_image_tokens_tell_the_mistakes_of_exercise_2_apart(metrics):
     page = metrics["image-tokens/the-page"]
     assert page > 0 and metrics["image-tokens/floats-from-0-to-1"] == page
@@ -65,6 +69,20 @@ def test_an_unknown_prompt_has_a_measured_cost(metrics):
         cost = metrics["ndcg@10/dev/prompt-none"] - metrics[f"ndcg@10/dev/prompt-{name}"]
         assert np.isclose(metrics[f"ndcg@10/cost-of-prompt/{name}"], cost)
     assert metrics["ndcg@10/cost-of-prompt/long"] != 0, "the prompt did not reach the model"
+
+
+def test_what_is_said_of_a_prompt_and_of_centring_is_what_the_interval_says(ran):
+    text, metrics = output_text(ran[0]), ran[1]["metrics"]
+
+    def verdict(name, up, down):
+        low, high = metrics[f"{name}/low"], metrics[f"{name}/high"]
+        return up if low > 0 else down if high < 0 else "shows no clear change"
+
+    for name in ("short", "long"):
+        share = metrics[f"ndcg@10/cost-of-prompt/{name}"] / metrics["ndcg@10/dev/prompt-none"]
+        said = verdict(f"ndcg@10/cost-of-prompt/{name}", "falls", "rises")
+        assert f"That is {share:.0%} of the score. So NDCG@10 {said} with this prompt." in text
+    assert f"NDCG@10 {verdict('ndcg@10/gain-of-centring', 'rises', 'falls')}." in text
 
 
 def test_the_modality_gap_is_beyond_chance_and_closed_by_centring(metrics):

@@ -3,12 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
-import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Image
 from executed import functions_of, output_text
-from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 
 def test_article_the_column_rule_is_order_and_every_other_column_is_a_negative(ran):
@@ -19,14 +17,6 @@ def test_article_the_column_rule_is_order_and_every_other_column_is_a_negative(r
     assert "columns/images-not-decoded" not in metrics
     assert "images-not-decoded: ValueError" in text and text.count(": ValueError: ") == 1
     assert "Column 'query' is at index 1" in text, "the library's warning is not shown"
-
-
-def test_pages_in_a_column_called_label_raise_an_error():
-    collate = SentenceTransformerDataCollator(preprocess_fn=lambda inputs, **_: {"ids": torch.zeros(len(inputs))})
-    page = PIL.Image.new("RGB", (2, 2))
-    assert "label" in collate([{"query": "a", "label": 1.0}])
-    with pytest.raises(RuntimeError, match="infer dtype"):
-        collate([{"query": "a", "label": page}])
 
 
 def test_article_the_collator_makes_tensors_of_pages_with_preprocess(metrics):
@@ -57,6 +47,13 @@ def test_mining_brings_the_copy_and_judgements_or_a_margin_throw_it_out(metrics)
 
 def test_a_negative_that_the_margin_drops_is_counted_though_another_takes_its_place(metrics):
     assert metrics["mined/changed"] + metrics["mined/lost"] >= metrics["mined/false"]
+
+
+def test_the_sentence_on_what_else_the_margin_removes_is_what_was_counted(ran):
+    text, metrics = output_text(ran[0]), ran[1]["metrics"]
+    other = metrics["mined/changed"] + metrics["mined/lost"] - metrics["mined/false"]
+    said = f"the negatives of {other:.0f} other queries" if other else "nothing else"
+    assert f"You saw the margin also remove {said}." in text
 
 
 def test_the_conclusion_on_mining_is_what_the_interval_says(ran):

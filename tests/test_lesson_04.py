@@ -5,7 +5,7 @@ import math
 import ir_measures
 import numpy as np
 import pytest
-from executed import functions_of
+from executed import functions_of, output_text
 
 from course_utils import evaluation
 
@@ -131,6 +131,20 @@ def test_bm25_uses_both_halves_of_a_query_where_it_names_the_country(metrics):
 def test_the_page_model_s_lead_over_minilm_is_larger_with_the_scans(metrics):
     assert metrics["ndcg@10/before-over-minilm-text/all/low"] > 0
     assert metrics["ndcg@10/before-over-minilm-text/all/low"] > metrics["ndcg@10/before-over-minilm-text/text/high"]
+
+
+def test_the_sentence_on_where_the_page_model_s_lead_comes_from_is_what_the_intervals_say(ran):
+    text, metrics = output_text(ran[0]), ran[1]["metrics"]
+    lead, with_text = (metrics[f"ndcg@10/before-over-minilm-text/{which}/low"] for which in ("all", "text"))
+    said = "comes from the scans" if with_text <= 0 else "does not come from the scans alone"
+    assert f"The page model's lead over all queries {said if lead > 0 else 'is not shown'}." in text
+
+
+@pytest.mark.parametrize("system", ["ocr-bm25", "ocr-minilm"])
+def test_the_parts_where_ocr_is_shown_to_be_worse_are_those_where_the_interval_says_so(ran, system):
+    text, metrics = output_text(ran[0]), ran[1]["metrics"]
+    worse = [part for part in ("all", "scan", "text") if metrics[f"ndcg@10/before-over-{system}/{part}/low"] > 0]
+    assert f"You saw {system} shown to be worse than the page model on: {', '.join(worse) or 'no part'}." in text
 
 
 @pytest.mark.parametrize("system", ["ocr-bm25", "ocr-minilm"])

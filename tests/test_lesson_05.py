@@ -90,6 +90,11 @@ def test_lesson_05_tells_what_the_tower_gained_from_what_more_training_of_dense_
     assert metrics["ndcg@10/gain/stage-two/low"] > 0
 
 
+def test_lesson_05_compares_with_the_text_tower_that_siglip_brings(metrics):
+    lead = metrics["ndcg@10/after"] - metrics["ndcg@10/siglip"]
+    assert metrics["ndcg@10/after-over-siglip"] == pytest.approx(lead)
+
+
 def test_lesson_05_says_that_unseen_countries_score_lower_than_the_rest(metrics):
     assert metrics["ndcg@10/after/unseen-country"] < metrics["ndcg@10/after"]
 

@@ -98,5 +98,10 @@ def test_lesson_09_no_loss_is_shown_on_the_finetuned_embedders_own_candidates(me
     assert metrics["ndcg@10/gain/high"] >= 0 and metrics["ndcg@10/gain"] > -0.005
 
 
+def test_lesson_09_compares_the_reranked_cheap_stage_with_full_vectors_alone(metrics):
+    lead = metrics["ndcg@10/reranked/cheap"] - metrics["ndcg@10/retrieved"]
+    assert metrics["ndcg@10/cheap-reranked-over-full"] == pytest.approx(lead)
+
+
 def test_lesson_09_reloads_to_the_same_scores(metrics):
     assert metrics["reload/difference"] < 1e-4

@@ -20,11 +20,15 @@ def run(tmp_path):
     return Run("07_toy", profile="tiny", seed=3, build=tmp_path)
 
 
-def test_a_saved_run_holds_its_figures_and_their_intervals(run, tmp_path):
+def saved(run):
+    assert run.save() is None, "a notebook would show what its last line returns: a path of this machine"
+    return json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_saved_run_holds_its_figures_and_their_intervals(run):
     run.record("queries", np.int64(300))
     run.record("ndcg@10/gain", Interval(0.4, np.float64(0.35), 0.45, 300))
-    content = json.loads(run.save().read_text(encoding="utf-8"))
-    assert json.loads((tmp_path / "07_toy" / "metrics.json").read_text(encoding="utf-8")) == content
+    content = saved(run)
     ends = {"ndcg@10/gain": 0.4, "ndcg@10/gain/low": 0.35, "ndcg@10/gain/high": 0.45}
     assert content["metrics"] == {"queries": 300} | ends and isinstance(content["metrics"]["queries"], int)
     assert (content["lesson"], content["profile"], content["seed"]) == ("07_toy", "tiny", 3)
@@ -47,9 +51,7 @@ def test_a_figure_is_saved_with_its_alt_text(run):
     path = run.figure("before_after", figure, alt="Two bars.")
     plt.close(figure)
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(run.save().read_text(encoding="utf-8"))["figures"] == {
-        "before_after": {"path": "before_after.png", "alt": "Two bars."}
-    }
+    assert saved(run)["figures"] == {"before_after": {"path": "before_after.png", "alt": "Two bars."}}
     with pytest.raises(CourseError, match="alt text"):
         run.figure("other", figure, alt=" ")
 
@@ -83,5 +85,5 @@ def test_the_commits_that_a_hub_gave_are_recorded(run, tmp_path, monkeypatch):
         (folder / "refs").mkdir(parents=True)
         (folder / "refs" / "main").write_text(ref, encoding="utf-8")
     (folder / "snapshots" / "feed").mkdir(parents=True)  # the data set is pinned
-    commits = json.loads(run.save().read_text(encoding="utf-8"))["commits"]
+    commits = saved(run)["commits"]
     assert commits == {"Qwen/Qwen3-VL-Embedding-2B": "beef", profile.dataset: "feed"}

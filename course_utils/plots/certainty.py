@@ -28,17 +28,26 @@ def gains(before, after, gain: Interval, title: str = "What each query gained") 
 
 
 def forest(gains: Mapping[str, Interval], title: str = "Gains, with 95% intervals") -> Figure:
-    """A row for each gain, from top to bottom, with its paired interval, its n and a line at zero."""
+    """A row for each gain, from top to bottom, with its paired interval, its n and a line at zero.
+
+    Colour and marker say on which side of zero the interval lies: above (blue diamond), below (orange square), or
+    that it contains zero (grey circle).
+    """
     need(gains, "at least one gain")
-    with canvas(1.4 + 0.5 * len(gains)) as (fig, axes):
+    with canvas(1.8 + 0.5 * len(gains)) as (fig, axes):
+        better, worse, unclear = "interval above 0: better", "interval below 0: worse", "contains 0: cannot tell"
+        looks = {better: (AFTER, "D"), worse: (BEFORE, "s"), unclear: (OTHER, "o")}
         for row, gain in enumerate(gains.values()):
-            point(axes, gain, row, AFTER if gain.low > 0 else BEFORE if gain.high < 0 else OTHER, "D")
+            side = better if gain.low > 0 else worse if gain.high < 0 else unclear
+            color, marker = looks[side]
+            point(axes, gain, row, color, marker, label=side)
             label = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
             note(axes, label, (gain.mean, row), (0, 8), ha="center", va="bottom", fontsize=9.5)
         axes.axvline(0, color=DARK, lw=1.4)
         rows_axis(axes, [f"{name}\nn={gain.n}" for name, gain in gains.items()], margin=0.4)
         axes.margins(x=0.2)
-        axes.set(xlabel="gain in NDCG@10 (the same queries, after minus before; right of 0: better)", title=title)
+        axes.set(xlabel="gain in NDCG@10 (the same queries, after minus before)", title=title)
+        below(fig, ncols=3)
     return fig
 
 

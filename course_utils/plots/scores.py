@@ -33,11 +33,14 @@ def before_after(
     overall: Mapping[str, tuple[Interval, Interval]],
     references: Mapping[str, float] | None = None,
     title: str = "Before and after finetuning",
+    digits: int = 2,
+    left: float = 0.0,
 ) -> Figure:
     """A line for each label, from its NDCG@10 before to its NDCG@10 after, with 95% intervals and n.
 
     overall: label to (before, after), drawn from top to bottom; references: label to a score that is
-    drawn as a dotted line, such as what a reader of the country alone would reach.
+    drawn as a vertical line, such as what a reader of the country alone would reach; digits: of the scores
+    beside the points; left: where the axis of the scores begins.
     """
     need(overall, "at least one label with its scores before and after")
     with canvas(1.7 + 0.62 * len(overall)) as (fig, axes):
@@ -47,14 +50,14 @@ def before_after(
             for interval, (name, color, marker), side in zip(pair, PAIR, ("top", "bottom"), strict=True):
                 point(axes, interval, row, color, marker, ms=9, capsize=5, label=name if row == 0 else None)
                 offset = (0, 9 if side == "bottom" else -9)  # above or below, so that close values stay legible
-                note(axes, f"{interval.mean:.2f}", (interval.mean, row), offset, ha="center", va=side)
+                note(axes, f"{interval.mean:.{digits}f}", (interval.mean, row), offset, ha="center", va=side)
         rows_axis(axes, [f"{label}\nn={_counts(pair)}" for label, pair in overall.items()], margin=0.4)
         at_zero = any(before.mean < 0.03 for before, _ in overall.values())  # its label would cover the one of the axis
-        axes.set_xlim(-0.03 if at_zero else 0, 1.04)
+        axes.set_xlim(-0.03 if at_zero else left, 1.04 if not left else 1.005)
         for index, (label, score) in enumerate((references or {}).items()):
             style = DOTTED[index % len(DOTTED)]
             axes.axvline(score, color=DARK, linestyle=style, lw=1.4, label=f"{label}: {score:.2f}")
-        axes.set(xlabel=f"NDCG@10 {ACROSS}", title=title)
+        axes.set(xlabel=f"NDCG@10 {ACROSS if not left else ACROSS.replace('0 to 1', 'axis is cut')}", title=title)
         below(fig, first=("before", "after"), ncols=4)
     return fig
 

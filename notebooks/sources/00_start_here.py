@@ -5,7 +5,7 @@
 # - check that this machine is ready, and fix what is not
 # - choose the profile that fits your hardware and your time
 # - search 1,500 page images with a query of your own, and see the end result of the course first
-# - work in these notebooks: parameters, exercises, checks, solutions, and going on where you stopped
+# - work in these notebooks: parameters, exercises, checks, solutions, and how to continue after a stop
 #
 # **Time** tiny 1 min · t4 1 min · full 1 min (and two minutes more the first time, to draw the pages)
 #
@@ -43,12 +43,12 @@ run = Run("00_start_here", profile=PROFILE, seed=SEED)
 # %% [markdown]
 # ## What you will build
 #
-# A model that looks at **page images** and finds the one that answers a question: the chart, the table, the scan. No
-# text is extracted, no OCR runs. You take a multimodal embedding model, finetune it with [Sentence
+# A model that looks at **page images**, such as charts, tables and scans, and finds the one that answers a question.
+# No text is recognised (OCR). You take a model for text and images, train it further (*finetune* it) with [Sentence
 # Transformers](https://sbert.net), and measure what it gained.
 #
-# The same cells run in two worlds. On any laptop they train a **stand-in**, a small model of the same classes as
-# `Qwen3-VL-Embedding-2B`, which comes with the course. On a GPU, one changed word trains the published model.
+# On any laptop, the cells train a **stand-in**: a small model that comes with the course, of the same classes as
+# `Qwen3-VL-Embedding-2B`. If you change one word, they train the published model on a GPU.
 #
 # ![A query and page images go through one embedding model. Each becomes a vector. The pages are ranked by their cosine
 # with the query, the largest first.](images/00_search.svg)
@@ -69,14 +69,15 @@ print(setup)
 # **Read it** from the top, since the first fault often causes the next. Two lines need an explanation:
 #
 # - `packages`: the figures in this course were measured with the versions in `requirements.lock`. Other versions
-#   often work; then it is a WARN.
-# - `checkpoints`: the stand-ins are compared with their SHA-256, so a damaged download cannot pass for a bad result.
+#   often work, so they give only a WARN.
+# - `checkpoints`: each file of a stand-in has a SHA-256, a number computed from its bytes. If it differs, the download
+#   is damaged.
 #
 # **Watch out** `No module named course_utils` means that Jupyter runs another Python: start it with `make lab`.
 #
 # ## 2. Which profile?
 #
-# A profile is a set of values: which model, which data, how many rows, which batch sizes. The calls stay the same.
+# A profile is a set of values: which model, which data, how many rows, which batch sizes. The code stays the same.
 
 # %%
 overview.profile_table()
@@ -86,7 +87,7 @@ overview.lesson_table()
 
 # %% [markdown]
 # The minutes of `tiny` are for two CPU cores; those of `t4` and `full` are estimates, since these two have not been
-# run for this course. Begin with `tiny`, even if you have a GPU: it takes minutes, and its cells are the same.
+# run for this course. Begin with `tiny`, even if you have a GPU: it takes minutes.
 #
 # **On a GPU** set `PROFILE` in a notebook's second cell, or `course run 07 --profile full`.
 
@@ -117,11 +118,10 @@ check(
 # %% [markdown]
 # ## 3. The result first
 #
-# The pages are drawn from real figures of The World Factbook (2015) the way statistical offices publish them, about a
-# quarter as tilted, noisy scans. `prepare_dataset` does it: **two minutes the first time**, seconds afterwards. What
-# it gives is a data set as [`load_dataset`](https://huggingface.co/docs/datasets/loading) takes it, with the columns of
-# the published one. (In `t4` and `full`, too,
-# this lesson shows the pages and the result of `tiny`.)
+# The pages show real figures of The World Factbook (2015), drawn as statistical offices publish them, some as tilted,
+# noisy scans. `prepare_dataset` draws them: **two minutes the first time**, seconds afterwards.
+# [`load_dataset`](https://huggingface.co/docs/datasets/loading) loads them, with the same columns as the published data.
+# (In `t4` and `full`, too, this lesson uses the pages and the result of `tiny`.)
 
 # %%
 tiny = load_profile("tiny")
@@ -130,7 +130,8 @@ test_data = load_dataset(dataset, "eval", split="train")
 test = build_corpus(test_data)
 run.record("queries", len(test.queries))
 run.record("pages", len(test.corpus))
-print(f"{len(test.queries)} queries over {len(test.corpus)} pages")
+scans = page_table(tiny).loc[list(test.corpus), "scan"].mean()
+print(f"{len(test.queries)} queries over {len(test.corpus)} pages, {scans:.0%} of them scans")
 
 # %%
 row = test_data[0]
@@ -139,12 +140,13 @@ captions = ["the answer", *columns[1:]]
 plots.pages_row([row[column] for column in columns], captions, title=f"query: “{row['query']}”")
 
 # %% [markdown]
-# One query, the page that answers it, and four of the look-alikes that make it hard: the same country on other
+# You saw one query, the page that answers it, and four look-alikes that make the search hard: the same country on other
 # topics, and the same topic for other countries.
 #
-# A model turns each page and each query into a vector, its **embedding**. Lesson 07 trains such a model and keeps the
-# vectors of all pages and queries **before** and **after**. `finetuned.finetuned` reads yours, if you have run it;
-# until then it reads the ones that come with the course, and whatever is made from those is labelled **precomputed**.
+# A model turns each page and each query into a vector, its **embedding**. Lesson 07 finetunes the stand-in. It saves
+# the vectors of all these pages and queries twice: **before** finetuning and **after** it. If you have run lesson 07,
+# `finetuned.finetuned` reads your vectors. If not, it reads those that come with the course, and results made from
+# them are labelled **precomputed**.
 
 # %%
 vectors = finetuned.finetuned("tiny")
@@ -154,12 +156,12 @@ print(f"vectors: {vectors.label or 'your own, from lesson 07'}")
 print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vectors.pages_before.shape)}")
 
 # %% [markdown]
-# Searching is one line: the product of the query's vector with those of all pages. The vectors have length one, so
-# each product is a cosine, and the largest one wins. Change `my_query` and run the cell again. Name a country, and ask
-# for something like prices, exports, ages, languages, roads or electricity.
+# A search multiplies the query's vector with those of all pages. The vectors have length one, so each product is a
+# cosine. The page with the largest one comes first. Change `my_query` and run the cell again. Name a country, and ask
+# for something like prices, exports, ages, languages, roads or electricity. Not every country has a page on each topic.
 
 # %%
-my_query = "the languages that people speak in Kenya"
+my_query = "the languages that people speak in Bolivia"
 kwargs = {"dtype": tiny.dtype, "attn_implementation": tiny.attention}
 model = SentenceTransformer(vectors.model or checkpoint(tiny.embedder), model_kwargs=kwargs)
 when = "after" if vectors.model else "before"  # your own finetuned model, if lesson 07 has made one
@@ -171,11 +173,12 @@ asked = model.encode_query(my_query, convert_to_tensor=True).cpu()
 found = [vectors.page_ids[k] for k in (page_vectors @ asked).topk(5).indices]
 shown = page_table(tiny).loc[found]
 captions = (shown["country"] + ": " + shown["topic"]).tolist()
-plots.pages_row([test.image(page) for page in found], captions, title=f"{when} finetuning: “{my_query}”")
+title = vectors.title(f"{when} finetuning: “{my_query}”")
+plots.pages_row([test.image(page) for page in found], captions, title=title)
 
 # %% [markdown]
-# Now a test query, before and after finetuning: the one that training helped most. Predict: will the wrong pages of
-# the base model share the country, the topic, or nothing with the right one?
+# Now the test query that finetuning helped most, first with the base model (the model before finetuning). Predict: do
+# its wrong pages share the country with the right page, the topic, or neither?
 
 # %%
 ids = vectors.query_ids, vectors.page_ids
@@ -207,15 +210,17 @@ right = min(test.relevant[query])
 wrong = page_table(tiny).loc[[page for page in found if page != right]]
 answer = page_table(tiny).loc[right]
 same = {name: int((wrong[name] == answer[name]).sum()) for name in ("country", "topic")}
-counts = f"{same['country']} of the country asked for, {same['topic']} on the topic"
-print(f"You saw {len(wrong)} wrong pages: {counts}.")
+topics = wrong["topic"].value_counts()
+print(f"You saw {len(wrong)} wrong pages. {same['country']} share the country of the right page,", end=" ")
+print(f"{same['topic']} its topic. Their most frequent topic is “{topics.index[0]}”", end=" ")
+print(f"({topics.iloc[0]} of {len(wrong)}); the right page is on “{answer['topic']}”.")
 figure = show(top_five(vectors.queries_after, vectors.pages_after), "after")
 run.figure("top_five_after", figure, "The five pages that the finetuned model puts first for the same query.")
 figure
 
 # %% [markdown]
-# In a running notebook, the next cell shows a box (elsewhere, look at the two pictures above). Choose a test query or
-# type your own words, and press Enter. Your own words have an "after" only once you have run lesson 07.
+# In a running notebook, the next cell shows a box. Choose a test query or type your own words, and press Enter. Your
+# own words have an "after" only once you have run lesson 07.
 
 # %%
 numbers = {text: k for k, text in enumerate(test.queries.values())}
@@ -244,9 +249,9 @@ box = widgets.Combobox(
 _ = widgets.interact(play, query=box)
 
 # %% [markdown]
-# One hand-picked query proves nothing, so we score all 300.
+# One hand-picked query proves nothing, so we score all test queries.
 #
-# - **NDCG@10** is 1 when the right page stands first, less the further down it stands, and 0 beyond rank 10.
+# - **NDCG@10** is 1 if the right page comes first, less the lower it stands, and 0 beyond rank 10.
 # - The brackets are **95% intervals**: if we did this again with other samples of queries, about 95 of 100 such
 #   intervals would hold the true mean.
 #
@@ -266,20 +271,19 @@ pair = intervals["before"], intervals["after"]
 low, high = intervals["gain"].low, intervals["gain"].high
 side = "lies above zero" if low > 0 else "lies below zero" if high < 0 else "includes zero: no gain is shown"
 print(f"You saw that the interval of the gain {side}.")
-figure = plots.before_after({f"{count} queries": pair}, title=vectors.title("The result first"))
+figure = plots.before_after({"test": pair}, title=vectors.title("Before and after finetuning"))
 run.figure("before_after", figure, "NDCG@10 before and after finetuning, with 95% intervals.")
 run.save()
 figure
 
 # %% [markdown]
-# **Read it**: the arrow goes from the base model to the finetuned one, each bar is an interval. Lesson 07 trains it, in
-# minutes on a laptop. Lesson 08 takes the gain apart: where the model gained, where it lost, and whether that could be
-# luck.
+# **Read it**: the arrow goes from the base model to the finetuned one, and each bar is an interval. Lesson 07 trains
+# that model, in minutes on a laptop. Lesson 08 shows where it gained, where it lost, and whether that could be luck.
 
 # %% [markdown]
 # ### Exercise 2: the rank of the right page
-# Complete the function: `similarity` holds the cosines of one query with all pages, `right` is the position of the page
-# that answers it. Return the page's rank, 1 for the largest cosine.
+# Complete the function. `similarity` holds the cosines of one query with all pages; `right` is the position of the page
+# that answers it. Return the page's rank: 1 for the largest cosine.
 #
 # <details><summary>Hint</summary>
 #
@@ -300,6 +304,7 @@ check(
     "the rank of the right page",
     [rank_of(cosines, k) for k in range(4)],
     [
+        (lambda a: None not in a, "not done yet: return a rank instead of `...`"),
         (lambda a: a[1] == 1, "the page with the largest cosine has rank 1"),
         (lambda a: a[0] == 4, "three pages stand before the one with the smallest cosine"),
         (lambda a: a == [4, 1, 3, 2], "count the pages that stand before it"),
@@ -308,7 +313,7 @@ check(
 
 # %% [markdown]
 # ### Exercise 3: which result would convince you?
-# Three colleagues finetuned a model each. Made-up figures:
+# Three colleagues each finetuned a model. These figures are made up:
 #
 # - A: one query's page went from rank 30 to rank 1
 # - B: over 20 queries NDCG@10 went from 0.90 to 0.92, gain 0.02 [-0.03, 0.07]
@@ -339,18 +344,18 @@ check(
 # %% [markdown]
 # ## 4. How to work in these notebooks
 #
-# - **Run cells in order**, with Shift+Enter. Each lesson stands alone: any order, any folder.
-# - **Predict** before you run a cell. People remember what surprised them.
+# - **Run cells in order**, with Shift+Enter. Lessons run in any order.
+# - **Predict** before you run a cell, and compare.
 # - **Parameters** are in the second cell of each lesson. `ROWS` makes a lesson shorter, `SEED` changes the random
 #   draws. From a terminal: `course run 07 -p ROWS 640`.
-# - **Exercises** have a `...` for your answer, a hint, and a check. ✗ says what is wrong, never the answer; ✓ means
-#   go on. Nothing later depends on them, so skip what you like.
+# - **Exercises** have a `...` for your answer, a hint, and a check. ✗ says what is wrong; ✓ means that your answer is
+#   right. Nothing later depends on them, so you may skip any.
 # - **Solutions** are in `notebooks/solutions`: the same notebooks, with the exercises filled in.
-# - **Stopped half way?** `course run --resume` skips what finished and goes on with a training from its last
+# - **Stopped half way?** `course run --resume` skips finished lessons and continues a training from its last
 #   checkpoint; in a notebook, set `RESUME = True`.
 # - **Where are my results?** In `build/`: figures, plots, your model, and after `course run` the report `index.html`.
-#   `course clean` makes room.
-# - **Memory**: each open notebook keeps its model. Shut its kernel down when you are done.
+#   `course clean` frees the disk space.
+# - **Memory**: each open notebook keeps its model in memory. When you are done, shut down its kernel.
 #
 # Three kinds of notes: **Watch out** (a common mistake), **On a GPU** (what changes in `t4` and `full`), **Go
 # deeper** (papers and documentation).
@@ -362,7 +367,7 @@ check(
 # | --- | --- |
 # | query, document | what is asked; what is searched, here a page image |
 # | corpus | all documents that are searched |
-# | embedding | a vector that stands for a text or an image; near means alike |
+# | embedding | a vector that stands for a text or an image; similar ones lie near each other |
 # | cosine similarity | product of two vectors of length one; ranks the pages |
 # | qrels | relevance judgements: which pages answer which query |
 # | anchor, positive | a training query, and the page that answers it |
@@ -370,14 +375,15 @@ check(
 # | in-batch negative | another query's page in the same batch, wrong for this one |
 # | loss | the number that training makes smaller |
 # | NDCG@10 | score of the first ten ranks, 0 to 1, early ranks count more |
-# | recall, MRR | share of queries answered within k ranks; mean of 1 / rank |
+# | recall@k | share of the relevant pages within the first k ranks |
+# | MRR | mean of 1 / rank of the first relevant page |
 # | interval | how uncertain a mean is: of 100 such intervals, from other queries, about 95 hold the true mean |
 # | slice | a part of the queries, such as those for scans |
 # | VLM | vision-language model: reads images and text |
 # | processor | turns images and text into the model's input |
 # | pixel budget | largest area of an image; decides the number of image tokens |
 # | pooling | makes one vector of many token vectors |
-# | Matryoshka | vectors whose first components work alone |
+# | Matryoshka | training so that a vector's first components also work alone |
 # | gradient caching | large batches in the memory of small ones |
 # | LoRA | trains small added matrices instead of all weights |
 # | reranker | reads query and page together; slower, more exact |
@@ -394,8 +400,8 @@ check(
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Run lesson 07, and your own take their place. Not a: figures of others are labelled "published". Not c: the
-# minutes of `t4` and `full` are estimates, and say so.
+# **b.** After you run lesson 07, your own replace them. Not a: figures of others are labelled "published". Not c:
+# estimates are labelled so.
 #
 # </details>
 #
@@ -415,7 +421,8 @@ check(
 #
 # <details><summary>Answer</summary>
 #
-# **a.** Not b: a gain of 0.03 would fit these queries as well. Not c: so would a small loss.
+# **a.** Not b: a gain of 0.03 fits these queries, too. Not c: 0.015 is the middle of the interval, but a loss of 0.005
+# also lies inside it.
 #
 # </details>
 
@@ -426,5 +433,4 @@ check(
 # - searched with a query of your own, and seen what finetuning gained over all test queries
 # - learned how parameters, exercises, checks, solutions and `--resume` work
 #
-# **Next**: lesson 07 makes this result your own; the lessons before it explain each step, and lesson 08 takes the
-# result apart.
+# **Next**: lesson 01 loads the models. Lesson 07 finetunes, so that this result becomes your own.

@@ -57,8 +57,8 @@ from course_utils.recording import Run
 # length one.](images/01_page_to_vector.svg)
 #
 # `P` holds the settings of the profile. Lines that begin with `run.` record figures for the report.
-# `checkpoint` finds a model. The model's file `modules.json` lists its **modules**, which run one after
-# another.
+# `checkpoint` gives a model's folder or published name. The model's file `modules.json` lists its
+# **modules**, which run one after another.
 
 # %%
 P = load_profile(PROFILE)
@@ -121,8 +121,8 @@ print(f"You saw a row of {row} tokens: {image} of the image and {row - image} of
 #
 # Now we compare one query with all pages.
 # [`encode_query`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) and
-# `encode_document` do the same with different prompts (lesson 02). The figure shows the four nearest pages. A
-# thick border marks a right one.
+# `encode_document` both make vectors; each may add its own prompt (lesson 02). The figure shows the four
+# nearest pages. A thick border marks the relevant one.
 
 
 # %%
@@ -280,7 +280,7 @@ print("You saw the same network. With the tokenizer alone it takes:", " and ".jo
 # | argument | takes effect at | what it sets |
 # | --- | --- | --- |
 # | `model_kwargs` | load | the network: `dtype`, `attn_implementation` |
-# | `processor_kwargs` | load | the processor, and its files when you save |
+# | `processor_kwargs` | load | the processor; saved with the model |
 # | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
 #
 # The **pixel budget** decides how finely the model sees a page. Qwen3-VL shrinks an image until its area is
@@ -341,7 +341,8 @@ figure
 # ([reported](https://github.com/huggingface/transformers/issues/41955)). Count the tokens of a page, and use
 # the same budget in training and in search.
 #
-# The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:** which wins?
+# The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:**
+# which one counts?
 
 # %%
 small = budget(P.longest_edge // 4)["image"]  # {"size": {...}}
@@ -350,7 +351,8 @@ at_load = image_tokens_of(loaded.preprocess(pages[:1]))
 at_call = image_tokens_of(loaded.preprocess(pages[:1], processing_kwargs=budget(P.longest_edge)))
 print(f"processor_kwargs, at load: {at_load} image tokens")
 print(f"processing_kwargs, at call: {at_call} image tokens")
-print(f"You saw {'the call' if at_call > at_load else 'the load'} win.")
+counts = "the call's budget counts" if at_call > at_load else "the budget set at load still counts"
+print(f"You saw {at_call} tokens in the call and {at_load} without it. So {counts}.")
 del loaded
 
 # %% [markdown]
@@ -408,8 +410,8 @@ print("attention, as asked for above:", model[0].model.config._attn_implementati
 del unset, loaded
 
 # %% [markdown]
-# bfloat16 needs half the memory of float32, but can be slow on a CPU, as the library warns. Ask for float32
-# on a CPU, bfloat16 on a modern GPU, and float16 on a T4, which has no bfloat16 units.
+# bfloat16 needs half the memory of float32, but can be slow on a CPU. Ask for float32 on a CPU, bfloat16 on a
+# modern GPU, and float16 on a T4, which has no bfloat16 units.
 
 # %% [markdown]
 # ### Exercise 3: what did they change?
@@ -423,8 +425,8 @@ del unset, loaded
 # | D | last token | text, message | – | 4 |
 #
 # Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another
-# budget) or `"dtype"` (left unset). The lesson has measured what one of them costs in NDCG@10: whose
-# (`"measured"`)?
+# budget) or `"dtype"` (left unset). We measured what one of these mistakes costs in NDCG@10. Whose is it?
+# Give the letter as `"measured"`.
 #
 # <details><summary>Hint</summary>
 #
@@ -494,11 +496,11 @@ print(f"The sigmoid of the logits differs from the scores by at most {difference
 print(f"So a logit of 0 gives a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
 
 # %% [markdown]
-# One query proves nothing, so we now take more. Each row of the data also has **look-alikes**, pages that are
-# easily mistaken for the right one. We count how often the right page comes first among them.
+# One query proves nothing, so we now take more. Each row of the data also has **look-alikes**, pages easily
+# mistaken for the right one. We count how often the right page comes first among them.
 #
-# Documents may be texts, pages, or dictionaries with both. So we also put the query's own words beside one look-alike.
-# **Predict:** does this wrong page then beat the right one more often?
+# Documents may be texts, pages, or dictionaries with both. So we also give one look-alike together with the
+# query's own words. **Predict:** does this wrong page then beat the right one more often?
 
 # %%
 columns = [column for column in rows.column_names if column == "image" or column.startswith("negative_")]
@@ -515,15 +517,18 @@ more = evaluation.paired_bootstrap(plain, worded, SEED)
 run.record("right-first/reranker", interval)
 run.record("wrong-page-wins/more-with-the-query-s-words", more)
 run.save()
-print(f"The right page is first among {len(columns)}: {interval}; by guessing {1 / len(columns):.2f}.")
+print(f"Share of queries with the right page first: {interval}; by guessing {1 / len(columns):.2f}.")
 print(f"The look-alike beats the right page for {sum(plain):.0f} of {len(plain)} queries,", end=" ")
 print(f"and with the query's words for {sum(worded):.0f}. The share changes by {more}.")
-verdict = "cannot" if more.low <= 0 <= more.high else "can"
-print(f"So these queries {verdict} distinguish this change from zero.")
+if plain == worded:
+    print("You saw no query change sides. So this interval has no width;", end=" ")
+    print("it does not prove that words never matter.")
+else:
+    verdict = "cannot" if more.low <= 0 <= more.high else "can"
+    print(f"So these queries {verdict} distinguish this change from zero.")
 
 # %% [markdown]
 # ## Three questions
-# Answer from memory, then unfold.
 #
 # **1.** A raw VLM in `SentenceTransformer` searches badly, without an error. What do you check first?
 #
@@ -559,8 +564,8 @@ print(f"So these queries {verdict} distinguish this change from zero.")
 #
 # <details><summary>Answer</summary>
 #
-# **c.** One model must score both pages. Not a: each model has its own scale. Not b: nobody has checked that
-# its scores are probabilities (*calibration*).
+# **c.** Compare scores only if one model gave both. Not a: each model has its own scale. Not b: nobody has
+# checked that its scores are probabilities (*calibration*).
 #
 # </details>
 

@@ -125,8 +125,8 @@ most = max(differences.values())
 print(f"\nYou saw {len(vectors)} forms that differ by at most {most:.1e}: all are the same page.")
 
 # %% [markdown]
-# So let memory decide: a list of a million paths costs little, but arrays and PIL images are all in memory at
-# once.
+# So choose the form by its memory: a list of a million paths takes little, but arrays and PIL images are all
+# in memory at once.
 #
 # ## 2. Mistakes without an error
 #
@@ -152,7 +152,7 @@ likeness = {form: cosine(embed(value), original) for form, value in silent.items
 for form, value in silent.items():
     run.record(f"cosine/{form}", likeness[form])
     run.record(f"image-tokens/{form}", image_tokens(value))
-    print(f"{form:>22}: cosine with the page {likeness[form]:.3f}, image tokens {image_tokens(value)}")
+    print(f"{form:>22}: cosine with the page {likeness[form]:.4f}, image tokens {image_tokens(value)}")
 lost = [form for form, found in likeness.items() if found < 0.9]
 print("\nYou saw these below a cosine of 0.9, our limit for “still the page”:", ", ".join(lost) or "none")
 
@@ -160,7 +160,8 @@ print("\nYou saw these below a cosine of 0.9, our limit for “still the page”
 # - The processor divides pixels by 255. Floats from 0 to 1 are divided a second time: the page is nearly
 #   black.
 # - Floats from 0 to 255 are nearly the page: resizing them gives slightly different pixels.
-# - OpenCV's arrays have blue first. Grey pixels stay the same; only coloured ones change.
+# - OpenCV's arrays have blue first, which changes coloured pixels. The small model (`tiny`) hardly sees
+#   colour; other models may.
 # - A path that does not exist is read as *text*, so it has no image tokens. Check your paths first.
 
 # %% [markdown]
@@ -225,7 +226,8 @@ same = {
 for what, difference in (same | {"order-of-parts": apart(page_first, text_first)}).items():
     run.record(f"difference/{what}", difference)
     assert (difference <= 1e-3) == (what in same)
-print(f"You saw each message and its other form differ by at most {max(same.values()):.1e}: one input.")
+print("You saw each message and its other form, the page or the dictionary, differ", end=" ")
+print(f"by at most {max(same.values()):.1e}: one input.")
 print(f"The two orders of the parts differ by up to {apart(page_first, text_first):.2f}: two inputs.")
 
 # %% [markdown]
@@ -245,7 +247,7 @@ print("[[message], [message]] gives", model.encode([[message], [message]]).shape
 # messages, give a list of lists.
 #
 # A **video** is an array with four axes: frames, height, width, channels. The next cell embeds pages as
-# frames with their times, and then the bare array. For that, the library assumes 24 frames a second, and
+# frames with their times, and then the bare array. Without times, the library assumes 24 frames a second, and
 # warns. **Predict:** do the times change the vector?
 
 # %%
@@ -374,14 +376,15 @@ for name, values in scores.items():
 for name in prompts:
     cost = evaluation.paired_bootstrap(scores[name], scores["none"], SEED)
     run.record(f"ndcg@10/cost-of-prompt/{name}", cost)
-    verdict = "cannot" if cost.low <= 0 <= cost.high else "can"
+    verdict = "falls" if cost.low > 0 else "rises" if cost.high < 0 else "shows no clear change"
     print(f"You saw NDCG@10 without a prompt, less NDCG@10 with the {name} one: {cost}.")
-    print(f"These queries {verdict} distinguish this cost from zero.")
+    share = cost.mean / scores["none"].mean()
+    print(f"That is {share:.0%} of the score. So NDCG@10 {verdict} with this prompt.")
 
 # %% [markdown]
-# A cost compares the same queries without and with the prompt; below zero, the prompt helped. If its interval
-# includes zero, these queries show no cost, which does not prove that there is none. Two prompts and one small model
-# are little evidence, but the rule is cheap: **search with the prompts of the training** (`model.prompts`).
+# A cost below zero would mean that the prompt helped. If the interval includes zero, these queries show no cost,
+# which does not prove that there is none. Two prompts and one small model are little evidence, but the rule costs
+# nothing: **search with the prompts used in training** (`model.prompts`).
 #
 # ## 6. The modality gap
 #
@@ -412,7 +415,7 @@ print("You saw that a page is nearer, on average, to", "other pages." if to_page
 # %%
 figure = plots.clouds({"queries": queries.numpy(), "pages": pages.numpy()})
 run.figure(
-    "gap", figure, "Queries and pages along the line between their centroids: clouds that overlap or not."
+    "gap", figure, "Queries and pages as two clouds of points, along the line between their centroids."
 )
 figure
 
@@ -445,8 +448,8 @@ answer = "above that range: there is a gap" if distance > high else "not above t
 print(f"You saw that the real distance is {answer}.")
 
 # %% [markdown]
-# Does the gap harm the search? We close it: subtract each kind's centroid from it, and scale each vector to
-# length one again. **Predict:** does NDCG@10 rise, fall or stay?
+# Does the gap harm the search? We close it: subtract each kind's centroid from its vectors, and scale each
+# vector to length one again. **Predict:** does NDCG@10 rise, fall or show no clear change?
 
 
 # %%
@@ -460,14 +463,14 @@ change = evaluation.paired_bootstrap(scores["none"], scores["centred"], SEED)
 run.record("gap/distance/centred", closed)
 run.record("ndcg@10/gain-of-centring", change)
 print(f"distance of the centroids {distance:.3f}, centred {closed:.3f}; NDCG@10 changes by {change}")
-verdict = "cannot" if change.low <= 0 <= change.high else "can"
-print(f"You saw the gap close. These queries {verdict} distinguish the change from zero.")
+verdict = "rises" if change.low > 0 else "falls" if change.high < 0 else "shows no clear change"
+print(f"You saw the gap close from {distance:.2f} to {closed:.2f}. NDCG@10 {verdict}.")
 
 # %% [markdown]
 # ### Exercise 3: which step can change a ranking?
 # That cell took the steps below. A ranking orders the pages by their dot products with *one* query. For each
-# step alone, give `True` if every ranking must stay the same, whatever the vectors are, and `False` if one
-# can change. Say why before you run the cell.
+# step, give `True` if it leaves every ranking the same, whatever the vectors are, and `False` if a ranking
+# can change.
 #
 # - `"pages-moved"`: subtract one vector `c` from all pages
 # - `"queries-moved"`: subtract one vector `c` from all queries
@@ -517,12 +520,12 @@ run.save()
 # %% [markdown]
 # You saw that moving the pages changes no order: `q · (p - c) = q · p - q · c`, and `q · c` is one number for
 # all pages. Moving the queries subtracts `c · p`, which differs from page to page. Rescaling divides each
-# page by its own length. Moving all pages opens or closes a gap, so a gap alone harms no ranking. It matters
-# for a threshold: cosines of a query and a page are then on a different scale from cosines of two pages.
+# page by its own length. If NDCG@10 changed above, the change came from these two steps. Moving all pages
+# opens or closes a gap, so a gap alone harms no ranking. It matters for a threshold: cosines of a query and
+# a page are then on a different scale from cosines of two pages.
 
 # %% [markdown]
 # ## Three questions
-# Answer from memory, then unfold.
 #
 # **1.** You embed a million paths as strings, and one of them has a typo. What happens?
 #
@@ -558,7 +561,7 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** A step that all pages share changes no order. Not a: a ranking compares pages with each other. Not c: correct
+# **b.** Moving all pages alike changes no order. Not a: a ranking compares pages with each other. Not c: correct
 # inputs can have a gap too; count the image tokens to see what was read.
 #
 # </details>
@@ -571,4 +574,4 @@ run.save()
 # - used prompts, and measured what an unknown one costs
 # - drawn the modality gap, measured it against chance, and closed it
 #
-# **Next**: lesson 03 takes the pages apart: the data that a retriever is trained on.
+# **Next**: lesson 03 examines the data that a retriever is trained on.

@@ -80,10 +80,10 @@ plots.pages_row([row[name] for name in columns], columns, title=row["query"])
 #
 # Training takes rows in small groups, **batches**. The
 # [loss](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) is high if queries do not
-# find their own pages among all pages of the batch. It does not read the names of the columns. It reads their
-# order: **the first column is the anchor, the second the positive, all others are negatives**. Training pulls
-# the anchor towards its positive and away from negatives. Only `label`, `labels`, `score` and `scores` count
-# as names: such a column is taken out as labels.
+# find their own pages among all pages of the batch. It reads the order of the columns, not their names:
+# **the first column is the anchor, the second the positive, all others are negatives**. Training pulls
+# the anchor towards its positive and away from negatives. Only four names count: a column called `label`,
+# `labels`, `score` or `scores` is taken out as labels.
 #
 # ![query, image, negative_0 go through the collator to anchor, positive, negative](images/03_columns.svg)
 #
@@ -140,12 +140,12 @@ for what, data in broken.items():
         print(f"{what}: ValueError: {str(error)[:120]}")
 
 # %% [markdown]
-# You saw one error and one warning; the other two pass without either.
+# You saw one error and one warning; the other two pass without either (the notes concern speed only).
 #
 # - **Image before query**: pages now act as queries. The library warns only because it knows the name
 #   `query`.
 # - **A stray column** is embedded as one more negative, here the word "Chad". That costs time in every step.
-# - **`label`** is taken out, and this loss ignores it. Pages under that name raise an error.
+# - **`label`** is taken out, and this loss ignores it.
 # - **Undecoded images** raise an error.
 #
 # So select the columns by name, in the right order, just before training.
@@ -185,7 +185,7 @@ check(
 )
 
 # %% [markdown]
-# ## 3. One row, all the way
+# ## 3. From a row to tensors
 #
 # The trainer hands the rows of a batch to the collator, which gives each column to `model.preprocess`. We do
 # the same with one row. **Predict:** which tensor of a page has no axis for rows?
@@ -207,6 +207,7 @@ print(f"grid {time_} x {high} x {wide}: {patches} patches of {numbers} numbers, 
 
 # %% [markdown]
 # - `input_ids` (rows, tokens): the message as numbers. A page is a run of image tokens in it.
+# - `mm_token_type_ids` (rows, tokens): 1 for an image token, 0 for text.
 # - `pixel_values` (patches, numbers) has no axis for rows: the patches of all pages of the batch follow one
 #   another. Each has 2 frames x 3 colours x 16 x 16 pixels: a still page counts as two equal frames.
 # - `image_grid_thw` (pages, 3) says how many patches each page has in time, height and width.
@@ -272,17 +273,17 @@ for what, size in sizes.items():
     run.record(f"tokens/{what}", tokens)
     print(f"{what:>20} {size}: {1000 * took[what]:.1f} ms a page, {tokens} image tokens")
 times = took["as-scanned"] / took["as-the-model-reads"]
-print(f"You saw the scan take {times:.1f} times as long as the page at reading size.")
+print(f"You saw {min(took, key=took.get)} take the least time, and the scan {times:.1f} times", end=" ")
+print("as long as the page at reading size.")
 
 # %% [markdown]
-# All three give the model the same number of tokens, so the extra pixels of a scan only cost time. Store
-# pages once at the reading size, and keep the originals in case you want a larger pixel budget later.
+# All three sizes give the model the same number of tokens, so the extra pixels of a scan only cost time. Store
+# pages once at the reading size, and keep the originals for a larger pixel budget later.
 #
 # **Watch out:** the other queries' pages in a batch also serve as negatives, the **in-batch negatives**. If a
-# page is in a batch twice, it becomes its own negative. Two samplers prevent that:
+# page is in a batch twice, it is also a negative for its own query. Two samplers prevent that:
 # [`NO_DUPLICATES`](https://sbert.net/docs/package_reference/base/sampler.html) decodes images to compare rows
-# in each epoch; `NO_DUPLICATES_HASHED` does so once. Paths as strings need no decoding, so below we use
-# paths.
+# in each epoch; `NO_DUPLICATES_HASHED` does so once. Paths need no decoding, so we use them below.
 
 
 # %%
@@ -356,8 +357,8 @@ print(f"with our copy among the dev pages: {len(training & (held_out | {planted}
 #
 # ## 6. Hard negatives
 #
-# A random page is an easy negative: coffee in Brazil has little in common with railways in Chad. **Mining**
-# takes a page that the model itself ranks high and that is not the positive.
+# A random page is an easy negative: it has little in common with the query. **Mining** takes a page that the
+# model itself ranks high and that is not the positive.
 # [`mine_hard_negatives`](https://sbert.net/docs/package_reference/util.html) takes strings, so we give it
 # paths. Our copy is in its corpus. **Predict:** which page will it take for the first query?
 
@@ -402,8 +403,10 @@ for name, members in counts.items():
 print(f"{len(mined)} mined, {len(false)} of them a copy of the right page; after the margin {len(left)}")
 print(f"the margin gave {len(changed)} queries another negative, and {len(lost)} queries none")
 unjudged = len({*changed, *lost} - false)
-said = "hard negatives, or answers that nobody has judged" if unjudged else "it removed nothing else"
-print(f"You saw it remove {unjudged} that no judgement calls false: {said}.")
+said = f"the negatives of {unjudged} other queries" if unjudged else "nothing else"
+print(f"You saw the margin also remove {said}.", end=" ")
+if unjudged:
+    print("They are pages that no judgement names: hard negatives, or answers that nobody has judged.")
 
 # %% [markdown]
 # If nobody has judged the pages, a reranker (lesson 01) can score the candidates: pass `cross_encoder=`
@@ -455,7 +458,7 @@ check(
 #   ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
-# **Predict:** will the mined negatives win, and will sixty dev queries be enough to tell?
+# **Predict:** will the mined negatives win, and are the dev queries enough to tell?
 
 
 # %%
@@ -509,7 +512,7 @@ elif gain.high < 0:
 else:
     said = "on both sides of zero: these queries cannot tell which is better"
 print(f"So the interval lies {said}.")
-figure = plots.systems(intervals, title="Random or mined negatives, one short training")
+figure = plots.systems(intervals, title="Before, and after one short training with random or mined negatives")
 run.figure(
     "negatives", figure, "NDCG@10 on dev: before, and after random or mined negatives, with intervals."
 )
@@ -519,12 +522,11 @@ figure
 
 # %% [markdown]
 # If the interval includes zero, that does not show that mining gains nothing. It shows that this experiment
-# cannot tell: one seed, a few updates, sixty queries. Both trainings also use in-batch negatives, so mined
+# cannot tell: one seed, few updates, few queries. Both trainings also use in-batch negatives, so mined
 # pages help only if they teach what those do not.
 
 # %% [markdown]
 # ## Three questions
-# Answer from memory, then unfold.
 #
 # **1.** A data set has the columns `query`, `image`, `source` (a text). What does the loss do with `source`?
 #
@@ -539,11 +541,12 @@ figure
 #
 # </details>
 #
-# **2.** Two pages of a dev set have the same bytes as training pages, under other names. What surely shows it?
+# **2.** Two pages of a dev set have the same bytes as training pages, under other names. What is certain to
+# find them?
 #
 # - a) comparing file names
 # - b) hashing all dev pages and a sample of the training rows
-# - c) hashing all pages
+# - c) hashing all pages of both
 #
 # <details><summary>Answer</summary>
 #
@@ -566,10 +569,10 @@ figure
 
 # %% [markdown]
 # ## You have
-# - broken the column rule in four ways, and seen one error and one warning
+# - broken a data set in four ways, and seen one error and one warning
 # - followed a row to `input_ids`, `pixel_values` and the grid
 # - compared three stored sizes of a page that give the model the same tokens
 # - found a copy and a planted leak by hash, and merged judgements
 # - mined hard negatives, removed a false one, and compared mined with random negatives
 #
-# **Next**: lesson 04 measures a retriever, before anybody trains one.
+# **Next**: lesson 04 measures the model before any finetuning.

@@ -159,15 +159,15 @@ check(
 )
 
 # %% [markdown]
-# Two more measures. `MRR@10` is one over the rank of the *first* relevant page. `recall@10` is the share of the
-# relevant pages found. We measure two sets: the test queries, with one relevant page each, and broad queries (*all
-# pages on Chad*) that several pages answer.
+# Two more measures. `MRR@10` is one over the rank of the *first* relevant page, or 0 if none is among the first ten.
+# `recall@10` is the share of the relevant pages among the first ten. We measure two sets: the test queries, with one
+# relevant page each, and broad queries (*all pages on Chad*) that several pages answer.
 #
 # Two referees check our figures.
 # [`InformationRetrievalEvaluator`](https://sbert.net/docs/package_reference/sentence_transformer/evaluation.html) embeds
 # the queries itself. [`ir-measures`](https://ir-measur.es) reads **TREC files**, with a line for each ranked page (the
-# *run*) and each judgement (the *qrels*). Keep yours: they give a score again without the model. Predict: will three
-# measures of one ranking be near each other?
+# *run*) and each judgement (the *qrels*). Keep these files: they let you compute a score again without the model.
+# Predict: how far apart will three measures of the same rankings be?
 
 
 # %%
@@ -222,7 +222,6 @@ files = evaluation.write_trec(run.folder, "before", query_ids, rankings["before"
 trec_run, qrels = ir_measures.read_trec_run(str(files[0])), ir_measures.read_trec_qrels(str(files[1]))
 names = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10}
 judged = ir_measures.calc_aggregate(names.values(), qrels, trec_run)
-
 lines = {
     (name, measure): {"by hand": found[name][measure].mean(), "library": library[name][f"cosine_{measure}"]}
     for name in sets
@@ -230,13 +229,17 @@ lines = {
 }
 referees = pd.DataFrame(lines).T
 referees["ir-measures"] = pd.Series({("one relevant page", name): judged[names[name]] for name in names})
-run.record("library/difference", (referees["by hand"] - referees["library"]).abs().max())
-run.record("referee/difference", (referees["by hand"] - referees["ir-measures"]).abs().max())
+apart = referees.sub(referees["by hand"], axis=0).abs().max()
+run.record("library/difference", apart["library"])
+run.record("referee/difference", apart["ir-measures"])
+ours = referees["by hand"]["one relevant page"]
+print(f"You saw the referees differ from us by at most {apart.max():.0e}.", end=" ")
+print(f"With one relevant page, the measures lie between {ours.min():.2f} and {ours.max():.2f}.")
 referees
 
 # %% [markdown]
-# You saw that the referees agree with us, and that the measures differ. With one relevant page at rank *r*, always
-# MRR ≤ NDCG ≤ recall, because 1/*r* ≤ 1/log₂(*r* + 1) ≤ 1. With several relevant pages, any order is possible.
+# With one relevant page at rank *r*, always MRR ≤ NDCG ≤ recall, because 1/*r* ≤ 1/log₂(*r* + 1) ≤ 1. With several
+# relevant pages, any order is possible.
 #
 # ## 3. What each measure hides
 #
@@ -259,7 +262,7 @@ pairs = {
 if P.drawn:
     pairs["MRR@10 hides all but the first relevant page"] = far_apart(found["several"], "mrr@10", "recall@10")
 high, low = pairs["recall@10 hides the order"]["ndcg@10"]
-print(f"You saw one recall@10 with NDCG@10 of {high:.2f} and of {low:.2f}.")
+print(f"You saw two queries with the same recall@10, and an NDCG@10 of {high:.2f} and {low:.2f}.")
 pd.concat(pairs).round(3)
 
 # %% [markdown]
@@ -294,7 +297,7 @@ check(
 
 # %% [markdown]
 # So each measure has its place:
-# - **Recall@10** asks whether a page is among the ten. It suits a first stage that a reranker reorders.
+# - **Recall@10** asks how many relevant pages are among the ten. It suits a first stage that a reranker reorders.
 # - **MRR@10** sees the first relevant page only. It suits a search where one answer is enough.
 # - **NDCG@10**, our main measure, sees order and all relevant pages of the top ten.
 #
@@ -305,7 +308,8 @@ check(
 #
 # Two systems read the text layer. [**BM25**](https://github.com/xhluca/bm25s) counts shared words; rare words count
 # more. **all-MiniLM-L6-v2** is a small text embedder: it puts *cropland* near *arable land*. Both get perfectly spelled
-# text, and miss pages without text. Predict: over all queries, does BM25 beat the reader of the country alone?
+# text, and miss pages without text. `before` is our page model, before finetuning. Predict: over all queries, does BM25
+# beat the reader of the country alone?
 
 
 # %%
@@ -327,6 +331,11 @@ def by_meaning(ids, documents):
     """MiniLM: all ids for each query, by the cosine of query and document."""
     asked, found = (minilm.encode(part, convert_to_tensor=True) for part in (texts, documents))
     return ranked(minilm.similarity(asked, found), ids)
+
+
+def verdict(gap, name, other):
+    """What a paired interval of `name` minus `other` allows us to say."""
+    return f"{name} is better" if gap.low > 0 else f"{other} is better" if gap.high < 0 else "not shown"
 
 
 # %%
@@ -357,9 +366,9 @@ figure
 # %% [markdown]
 # The bars are 95% **intervals**: how far the mean moves if we draw the queries again, with repeats.
 #
-# Two things can hold the text systems back: pages without text, and words that the page does not use. **Slices** of
-# the queries tell them apart. `text-named` queries have the page's country as a whole word: *Albania*, not *Albanian*.
-# Predict: what does BM25 score when the page asked for is a scan?
+# Two things can hold the text systems back: pages without text, and words that the page does not use. **Slices**, parts
+# of the queries, tell the two apart. `text-named` queries have the page's country as a whole word: *Albania*, not
+# *Albanian*. Predict: what does BM25 score when the page asked for is a scan?
 
 # %%
 if P.drawn:
@@ -384,16 +393,11 @@ if P.drawn:
 # You saw 0 for both text systems on scans: such a page is not in their index. On pages with text, BM25 does better
 # where the query names the country than where it says *Cypriot* or names a capital.
 #
-# The text systems also had fewer pages to confuse. To be fair, every system now ranks only pages with text, for queries
-# whose page has text. Predict: is the page model still ahead of MiniLM?
+# The text systems also searched fewer pages. To be fair, every system now ranks only pages with text, for queries whose
+# page has text. Predict: is the page model still ahead of MiniLM?
 
 
 # %%
-def verdict(gap, name, other):
-    """What a paired interval of `name` minus `other` allows us to say."""
-    return f"{name} is better" if gap.low > 0 else f"{other} is better" if gap.high < 0 else "not shown"
-
-
 if P.drawn:
     on_text = [query for query, hidden in zip(query_ids, scan, strict=True) if not hidden]
     same = baselines.ceilings(on_text, test.relevant, text_ids, readable)
@@ -407,20 +411,22 @@ if P.drawn:
             gap = evaluation.paired_bootstrap(same[other][mask], same[name][mask], SEED)
             run.record(f"ndcg@10/{name}-over-{other}/{which}", gap)
             lines[f"{name} minus {other}", which] = {"difference": str(gap), "so": verdict(gap, name, other)}
-    print(f"You saw, where there is text, {name} minus {other}: {gap}. So: {verdict(gap, name, other)}.")
-    gap = evaluation.paired_bootstrap(scores["minilm-text"], scores["before"], SEED)
-    run.record("ndcg@10/before-over-minilm-text/all", gap)
-    so = verdict(gap, "before", "minilm-text")
-    lines["before minus minilm-text", "all"] = {"difference": str(gap), "so": so}
+    on_all = evaluation.paired_bootstrap(scores["minilm-text"], scores["before"], SEED)
+    run.record("ndcg@10/before-over-minilm-text/all", on_all)
+    so = verdict(on_all, "before", "minilm-text")
+    lines["before minus minilm-text", "all"] = {"difference": str(on_all), "so": so}
     display(pd.DataFrame(lines).T)
+    so = verdict(gap, "before", "minilm-text")
+    print(f"You saw, where there is text, before minus minilm-text: {gap}. So: {so}.")
+    source = "comes from the scans" if gap.low <= 0 else "does not come from the scans alone"
+    print("The page model's lead over all queries", f"{source}." if on_all.low > 0 else "is not shown.")
 
 # %% [markdown]
-# In the last three rows, compare the page model's lead where there is text with its lead over all queries, scans
-# included. BM25 beats the reader of the country where the query names it: there it uses **both** halves of the query.
+# Where the query names the country, BM25 beats the reader of the country alone: it uses country **and** topic.
 #
 # ### A text for every page
 #
-# **OCR** (text recognition) reads the words off an image, of a scan as well. In
+# **OCR** (text recognition) reads the words in an image, so it can read scans, too. In
 # [RapidOCR](https://github.com/RapidAI/RapidOCR), one model finds the lines on a page and another reads each line. We
 # run it on ten pages, five of them scans. Predict: how many times as long as the page model does it take?
 
@@ -449,7 +455,7 @@ if P.drawn:
 
 # %% [markdown]
 # All pages would take too long here, so their text comes with the course: **precomputed**, with these settings. Now
-# both text systems search every page, as the page model does. Predict: where is OCR with MiniLM as good?
+# both text systems search every page, as the page model does. Predict: where is OCR with MiniLM worse?
 
 # %%
 if P.drawn:
@@ -466,7 +472,7 @@ if P.drawn:
     parts = {"all": np.ones_like(scan), "scan": scan, "text": ~scan}
     parts, lines = {name: mask for name, mask in parts.items() if mask.any()}, {}
     for name in ("ocr-bm25", "ocr-minilm"):
-        good = []
+        worse = []
         for which, mask in parts.items():
             alone = evaluation.bootstrap(scores[name][mask], SEED)
             run.record(f"ndcg@10/{name}/{which}".removesuffix("/all"), alone)
@@ -474,19 +480,21 @@ if P.drawn:
             run.record(f"ndcg@10/before-over-{name}/{which}", gap)
             says = verdict(gap, "before", name)
             lines[name, which] = {"NDCG@10": str(alone), "page model minus it": str(gap), "so": says}
-            good += [which] if says != "before is better" else []
-        print(f"These queries do not show that {name} is worse than the page model on:", *good or ["any"])
+            worse += [which] if says == "before is better" else []
+        print(f"You saw {name} shown to be worse than the page model on: {', '.join(worse) or 'no part'}.")
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
-# So compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
+# If a part is not named, that does not prove the two equal there (section 5).
+#
+# Compare two figures before you choose: the score on *your* kind of page, and the seconds a page. In a trial, a
 # model of the published size (2B, random weights) took 7 s a page on two cores; compare that with OCR above. And OCR
 # keeps only words: no colours, no curves.
 #
 # ## 5. Is a difference real?
 #
-# The **paired bootstrap** draws queries with repeats, takes the mean *difference* of two models in each draw, and reads
-# the interval off those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
+# The **paired bootstrap** draws queries with repeats, computes the mean *difference* of two models in each draw, and
+# takes the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
 # interval is wider, that of one score or that of the difference?
 
 # %%
@@ -510,7 +518,7 @@ shown = "no difference is shown" if low <= 0 <= high else "the two differ"
 print(f"Zero lies {'inside' if low <= 0 <= high else 'outside'} the interval of the difference, so {shown}.")
 
 # %% [markdown]
-# A query that is hard for one model is often hard for its relative, and in the difference this cancels. So two
+# A query that is hard for one model is often hard for a similar one, and in the difference this cancels. So two
 # intervals can overlap although the difference is clear: ask for the interval of the difference.
 #
 # ### How many queries does a difference need?
@@ -534,6 +542,8 @@ for label, each in compared.items():
     needed = queries_needed(each.std(), 0.02)
     run.record(f"queries-needed/{label.split(':')[0]}", needed)
     print(f"  {label}: spread {each.std():.3f}, {needed:,} queries and {queries_needed(each.std(), 0.01):,}")
+widest = max(compared, key=lambda label: compared[label].std())
+print(f"So the pair with the widest spread needs most: {widest}.")
 
 n = max(2, queries_needed(difference.std(), 0.02))
 shifted = difference - difference.mean() + 0.02  # a world where the true difference is 0.02
@@ -654,7 +664,7 @@ pd.DataFrame(lines).T.round(3)
 # ## You have
 # - written NDCG@10 in a few lines, also for grades, and matched the figures of two referees
 # - seen queries that recall@10, MRR@10 and NDCG@10 each cannot tell apart
-# - compared the base model with readers of half the query and text systems, OCR among them
+# - compared the base model with three readers of no page and with text systems, OCR among them
 # - put an interval on a difference, and counted the queries that 0.02 needs
 # - seen copies of pages cost every model points, and merged them
 #

@@ -54,15 +54,15 @@ from course_utils.recording import Run
 # ## 1. Two towers
 #
 # A vision-language model (VLM) reads texts and pages with one network. The older way is **two towers**: a
-# network for texts and one for images, each with its own vector space. This lesson **aligns** the two spaces:
-# a query's vector should lie near that of the page that answers it.
+# network for texts and one for images, each with its own vector space. This lesson **aligns** the spaces: a
+# query's vector should lie near that of the page that answers it.
 #
 # ![The Router: query texts go through MiniLM, mean pooling and Dense, page images through SigLIP's image tower. Both
 # vectors are normalized and compared. Stage one trains Dense, stage two Dense and MiniLM.](images/05_router.svg)
 #
 # The text tower is the published all-MiniLM-L6-v2. The image tower is a
 # [SigLIP](https://huggingface.co/docs/transformers/model_doc/siglip), in `tiny` a small stand-in that was
-# trained partly to imitate MiniLM (see its model card). That makes these two easier to align.
+# trained partly to imitate MiniLM (see its model card). That makes the two towers easier to align.
 #
 # The task is that of lesson 07: find the page image that answers a query. We train on the **train** split and
 # report on the **test** split; they share no page. **On a GPU** the other profiles use the published data and
@@ -98,9 +98,8 @@ plots.pages_row([test.image(page) for page in shown], marks, title=f"query: “{
 # list of modules, and sends each input down one of them. The text route ends in **Dense**, a matrix that
 # brings MiniLM's vectors to the length of the image tower's.
 #
-# **Watch out**: without `activation_function=None`, `Dense` adds a Tanh, which squeezes numbers into -1 to 1.
-# Small ones hardly change, but 3 and 30 both become about 1, and the gradient vanishes. We want the matrix
-# alone.
+# **Watch out**: without `activation_function=None`, `Dense` adds a Tanh, which squeezes numbers into -1 to 1: 3
+# and 30 both become about 1, and the gradient vanishes. We want the matrix alone.
 
 # %%
 towers = {"dtype": "float32", "attn_implementation": P.attention}
@@ -139,9 +138,9 @@ print("the whole model takes", model.modalities)
 # 5. Is there a route with the name of the task?
 # 6. Is there a route with the name of the modality?
 #
-# If every answer is no, it raises an error if a task is set; otherwise it takes the default route.
+# If every answer is no, the Router raises an error when a task is set; else it takes the default route.
 #
-# The next cell calls each method with a text and with an image. Predict the six routes.
+# The next cell calls each method with a text and an image. Predict the six routes.
 
 # %%
 page, question = test.image(next(iter(test.corpus))), test.queries["q0"]
@@ -231,11 +230,11 @@ def scores(queries, pages, corpus):
     return evaluation.per_query_ndcg(queries, pages, *ids, corpus.relevant)
 
 
-def verdict(difference):
-    """What a paired interval says."""
+def verdict(difference, one, other):
+    """What the paired interval of `other` minus `one` says."""
     if difference.low <= 0 <= difference.high:
         return "The interval contains zero: these queries cannot tell which is better."
-    return f"The interval lies {'above zero: a gain' if difference.low > 0 else 'below zero: a loss'}."
+    return f"The interval excludes zero: {other if difference.low > 0 else one} is better."
 
 
 # %%
@@ -270,23 +269,26 @@ centred = [vectors - vectors.mean(0) for vectors in (queries_before, pages_befor
 closed = scores(*centred, test).mean()
 run.record("ndcg@10/before/gap-closed", closed)
 print(f"without the gap: {closed:.4f}; chance: {chance:.4f}")
+highest = max(*draws, closed)
+print("You saw all stay below 0.01." if highest < 0.01 else f"You saw the best reach {highest:.4f}.")
 figure = plots.clouds({"queries": queries_before.numpy(), "pages": pages_before.numpy()}, "Before training")
 alt = "Queries and pages before training: two clouds apart along the line between their centroids."
 run.figure("clouds_before", figure, alt)
 figure
 
 # %% [markdown]
-# Neither helped. A direction that separates countries in one space may separate layouts in the other. We need
-# examples of which query belongs to which page: the training pairs.
+# So neither explains it. A direction that separates countries in one space may separate layouts in the
+# other. We need examples of which query belongs to which page: the training pairs.
 #
 # ## 4. Stage one: frozen towers
 #
-# `Dense` is random and the towers are good. If all trained at once, gradients through a random layer could
-# damage the towers. So first we **freeze** the towers: only `Dense` learns, at a large learning rate.
+# `Dense` is random and the towers are good. Gradients through a random layer could damage the towers. So first
+# we **freeze** the towers: only `Dense` learns, at a large learning rate.
 #
 # In evaluation mode a frozen tower gives the same vector for an input every time. So we compute each vector
 # **once** and keep it in a dictionary; thirty epochs then take seconds. (In training mode even a frozen
-# MiniLM would set random numbers to zero, which is called *dropout*. `encode` uses evaluation mode.)
+# MiniLM would set random activations, outputs of its layers, to zero: *dropout*. `encode` uses evaluation
+# mode.)
 #
 # In this training data, a row's number stands for its page: "0", "1", "2", …
 
@@ -326,8 +328,7 @@ print("a row:", pairs[0], "\nits vectors:", text_of[texts[0]].shape, page_of["0"
 #
 # With
 # [`CachedMultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html)
-# (lessons 06 and 07) each query should be nearest to its own page; the other pages of the batch are its
-# negatives.
+# (lessons 06 and 07) each query should be nearest to its own page; the batch's other pages are its negatives.
 
 
 # %%
@@ -384,9 +385,9 @@ print("Only Dense was trained. No page vector changed, so an index of the pages 
 
 # %% [markdown]
 # ### Exercise 2: break the pairs
-# Would any pairs do, or must they be the *right* ones? Make `broken` from `pairs`: the same queries and
-# pages, but each query beside another row's page. The cell then trains a fresh `Dense` on it. Predict its
-# score and run the cell. Then set `reason` to the letter that explains the score, and run it again:
+# Would any pairs do? Make `broken` from `pairs`: the same queries and pages, but each query beside another
+# row's page. The cell then trains a fresh `Dense` on it. Predict its score and run the cell. Then set `reason`
+# to the letter that explains the score, and run it again:
 #
 # - A: `Dense` forgot what MiniLM knows
 # - B: the page vectors have changed
@@ -430,8 +431,8 @@ if isinstance(broken, Dataset) and broken.column_names == pairs.column_names:
 #
 # `Dense` fits now, so gradients through it are useful. `learning_rate_mapping` sets a learning rate for
 # parameters whose name matches a regular expression. The tower has more to lose, so its rate is smaller.
-# MiniLM's word embeddings stay frozen, because our queries contain few of its words. So does the image tower,
-# which is slow to train (`IMAGE_TOWER = True` trains it).
+# MiniLM's word embeddings (a vector for each token) stay frozen, because our queries contain few of its words.
+# The image tower stays frozen because it is slow to train (`IMAGE_TOWER = True` trains it).
 #
 # If the score rises, did the *tower* learn? `Dense` also trains for more epochs, and a batch now holds no
 # query twice. So we need a **control**: the same start, rows, epochs and batches, but stored vectors in place
@@ -468,6 +469,9 @@ others["logging_steps"] = max(1, len(data) // STAGE_TWO["batch"] // 5)
 trainer = train(learner, data, **STAGE_TWO, **others)
 figure = plots.training_curve(trainer.state.log_history, title="Stage two")
 run.figure("stage_two", figure, "Training loss of stage two by step.")
+losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+if losses[0] < max(losses) > losses[-1]:
+    print(f"The loss rises from {losses[0]:.2f} to {max(losses):.2f}, then falls to {losses[-1]:.2f}.")
 figure
 
 # %%
@@ -479,13 +483,20 @@ for name in ("stage-one", "control", "after"):
     print(f"{name:>19}: {evaluation.bootstrap(score[name])}")
 compared = {"gain": ("before", "after"), "gain/stage-two": ("stage-one", "after")}
 compared |= {"control-over-stage-one": ("stage-one", "control"), "after-over-control": ("control", "after")}
+compared["after-over-siglip"] = ("siglip", "after")
 for name, (one, other) in compared.items():
     difference = evaluation.paired_bootstrap(score[one], score[other])
     run.record(f"ndcg@10/{name}", difference)
-    print(f"{other + ' - ' + one:>19}: {difference}. {verdict(difference)}")
+    print(f"{other + ' - ' + one:>19}: {difference}. {verdict(difference, one, other)}")
 means = {name: values.mean() for name, values in score.items()}
 more_training, tower = means["control"] - means["stage-one"], means["after"] - means["control"]
-print(f"So more training of Dense changed the score by {more_training:+.3f}, the tower by {tower:+.3f}.")
+total = more_training + tower
+share = more_training / total if total > 0 else 0
+said = "none" if share < 0.1 else "some" if share < 0.9 else "all"
+print(f"You saw the control reach {said} of the gain: {more_training:+.3f} of {total:+.3f}.", end=" ")
+print(f"The tower added {tower:+.3f}.")
+
+# %%
 facts = page_table(P) if P.drawn else None
 if P.drawn:
     answers = facts.loc[[min(test.relevant[query]) for query in test.queries]]
@@ -495,10 +506,10 @@ if P.drawn:
             print(f"{name:>19}: {evaluation.bootstrap(score['after'][mask])} (after, this slice)")
 
 # %% [markdown]
-# Without the control you would know only the sum, `after - stage-one`. In `tiny`,
-# countries without a page in training score lower than the rest.
+# Without the control you would know only the sum, `after - stage-one`. `siglip` is SigLIP's own text tower.
+# In `tiny`, countries without a page in training score lower than the rest.
 #
-# Now the query that gained most. One chosen query proves nothing, but it shows how a ranking changed.
+# Now the query that gained most: one query proves nothing, but shows how a ranking changed.
 
 # %%
 best = int(np.argmax(score["after"] - score["before"]))
@@ -528,8 +539,8 @@ figure
 # tower's rate, or stop after stage one.
 #
 # Predict: which model loses more on unseen words? Which is faster for a query, and which for a page?
-# Parameters say little about speed: half of MiniLM's are a table of words, and each input passes only one
-# tower.
+# Parameters say little about speed: half of MiniLM's are word embeddings, and an input passes one tower only.
+# In `tiny` the VLM is a small stand-in.
 
 # %%
 titles = {"stage-one": "Router, stage one", "after": "Router, after"}
@@ -562,14 +573,16 @@ for kind, (ending, found) in kinds.items():
         run.record(f"ndcg@10/{name}{ending}", intervals[title][kind])
     gain = evaluation.paired_bootstrap(found["stage-one"], found["after"])
     run.record(f"ndcg@10/gain/stage-two{ending}", gain)
-    print(f"{kind}, stage two - stage one: {gain}. {verdict(gain)}")
+    print(f"{kind}, stage two - stage one: {gain}. {verdict(gain, 'stage one', 'stage two')}")
     if vlm:
         lead = evaluation.paired_bootstrap(found["vlm-after"], found["after"])
         run.record(f"ndcg@10/router-over-vlm{ending}", lead)
-        print(f"{kind}, Router - VLM: {lead}. {verdict(lead)}")
+        print(f"{kind}, Router - VLM: {lead}. {verdict(lead, 'the VLM', 'the Router')}")
 if vlm and unseen is not None:
     change = [free[name].mean() - score[name].mean() for name in ("after", "vlm-after")]
-    print(f"Change from test queries to unseen words: Router {change[0]:+.3f}, VLM {change[1]:+.3f}.")
+    said = f"The {'Router' if change[0] < change[1] else 'VLM'} loses more."
+    said = "Nearly the same." if abs(change[0] - change[1]) < 0.05 else said
+    print(f"From test queries to unseen words: Router {change[0]:+.3f}, VLM {change[1]:+.3f}. {said}")
 figure = plots.systems(intervals, title="Two towers beside one network")
 alt = "NDCG@10 of the Router and of lesson 07's model, on the test queries and on queries in unseen words."
 run.figure("systems", figure, alt)
@@ -584,9 +597,8 @@ def millions(module):
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 network = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
 inputs = {"page": list(test.corpus.values())[:64], "query": list(test.queries.values())[:64]}
-unused = millions(image.model.text_model)  # SigLIP's text tower
-used = {"Router": millions(model) - unused, "VLM": millions(network)}
-table = pd.DataFrame({"million parameters in use": used}).round(1)
+used = {"Router": millions(model) - millions(image.model.text_model), "VLM": millions(network)}
+table = pd.DataFrame({"million parameters in use": used}).round(1)  # without SigLIP's text tower
 for name, each in (("Router", model), ("VLM", network)):
     run.record(f"parameters/{name.lower()}", used[name] * 1e6)
     for what, encode in (("page", each.encode_document), ("query", each.encode_query)):
@@ -597,8 +609,11 @@ for name, each in (("Router", model), ("VLM", network)):
             seconds.append((time.perf_counter() - began) / len(inputs[what]))
         run.record(f"seconds/{what}/{name.lower()}", min(seconds))
         table.loc[name, f"milliseconds a {what}"] = round(1000 * min(seconds), 1)
-for column in ("milliseconds a query", "milliseconds a page"):
-    print(f"fewer {column}: {table[column].idxmin()}")
+for what in inputs:
+    speed = {name: run.metrics[f"seconds/{what}/{name.lower()}"] for name in used}
+    factor = max(speed.values()) / min(speed.values())
+    said = f"the {min(speed, key=speed.get)} is {factor:.1f} times as fast"
+    print(f"a {what}: {said if factor >= 1.2 else f'factor {factor:.2f}, below 1.2: no clear winner'}")
 table.T
 
 # %% [markdown]

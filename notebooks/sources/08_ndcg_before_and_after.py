@@ -43,9 +43,9 @@ from course_utils.recording import Run
 # %% [markdown]
 # ## What lesson 07 left
 #
-# Two models answered the same 300 queries over the same pages: the base model and the finetuned one. All that this
-# lesson needs of that is their vectors. `finetuned.finetuned` reads them: **your own**, if you have run lesson 07 here,
-# else the ones that come with the course. The latter are labelled **precomputed**, here and on every plot.
+# Two models answered the same 300 queries over the same pages: the base model and the finetuned one. This lesson needs
+# only their vectors. `finetuned.finetuned` reads **your own** if you have run lesson 07 here. If not, it reads those
+# that come with the course, labelled **precomputed** here and on every plot.
 #
 # The pages are drawn the first time (about two minutes).
 
@@ -117,10 +117,10 @@ figure
 
 # %% [markdown]
 # **Read it**: the arrow is what training did; each bar is how far that score would move with other queries of the same
-# kind. Pairing narrows the interval of the gain as far as the same queries are hard for both models. The dotted lines
+# kind. Pairing narrows the interval of the gain as far as the same queries are hard for both models. The vertical lines
 # are what a reader of only the topic or only the country would reach by guessing among the pages that share it. A model
-# left of "country only" does less than read one name. `unseen-wording` asks in words of no training query and of no
-# training page, `unseen-natural` in such words as people talk.
+# left of the line "country-only" finds less than a reader who knows only the country. `unseen-wording` asks in words of
+# no training query and of no training page; `unseen-natural` also uses such words, in phrases that people would say.
 
 # %% [markdown]
 # ### Exercise 1: how much of the error is gone?
@@ -186,16 +186,16 @@ figure
 # %% [markdown]
 # **Read it**: the first plot shows where each slice ends up, the second what it gained. An interval of the gain that
 # lies above 0 is a gain for that slice on its own. Whether one slice gained *more than another* is a different
-# question: mostly their intervals overlap, and then these queries cannot tell.
+# question. Overlapping intervals do not answer it: such a difference needs an interval of its own.
 #
-# **Watch out** the more slices you look at, the surer one of them stands out by luck: of twenty 95% intervals, about
-# one misses. A slice picked *because* it looks good needs new queries to be believed.
+# **Watch out**: the more slices you look at, the more likely one of them stands out by luck. Of twenty 95% intervals,
+# about one misses. If you pick a slice *because* it looks good, check it with new queries.
 #
 # ## 3. By Matryoshka dimension
 #
-# The first components of the same vectors are shorter vectors: half the length, half the index. In `tiny` the base
-# model was not trained with `MatryoshkaLoss`, the finetuned one was. (The published base was trained with it.) Predict:
-# which of the two falls earlier?
+# The first components of the same vectors are shorter vectors: half the length, half the index. `MatryoshkaLoss`
+# trains them to work alone. In `tiny` only the finetuned model was trained with it. (The published base was, too.)
+# Predict: which of the two loses more of its score?
 
 # %%
 by_dimension = {
@@ -220,18 +220,19 @@ for d in P.dimensions[1:]:
 ends = {when: curves[when][P.dimensions[-1]].mean / curves[when][full].mean for when in curves}
 print(f"You saw the shortest keep {ends['before']:.0%} of the score before and {ends['after']:.0%} after.")
 columns = ["bytes a page (float32)", "score lost", "at least", "at most"]
-pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) + 0.0
+losses = pd.DataFrame.from_dict(lost, orient="index", columns=columns).round(3) + 0.0
+losses.astype({columns[0]: int})
 
 # %% [markdown]
-# **Read it**: the curve after stays flat as long as a dimension costs nothing. The table pairs each length with the
+# **Read it**: where the curve "after" is flat, shorter vectors cost nothing. The table pairs each length with the
 # full one, query by query: where "at least" is below 0, these queries cannot tell the short vectors from the long ones.
-# The published curve of the 2B model is not even monotonic (1024 dimensions 0.9464, 1536 dimensions 0.9439, published):
-# that is the size of the noise.
+# The published curve of the 2B model is not even monotonic (1024 dimensions 0.9464, 1536 dimensions 0.9439, published),
+# so differences of that size are noise.
 #
 # ## 4. By pixel budget
 #
 # Qwen3-VL spends one token for every 32x32 pixels, so the budget decides what the model can read, and what you pay.
-# Here is one page at half the training budget, three quarters of it, the whole, half as much again, and twice as much.
+# Here is one page at 0.5, 0.75, 1, 1.5 and 2.1 times the training budget.
 
 # %%
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
@@ -239,17 +240,21 @@ model = SentenceTransformer(vectors.model or checkpoint(P.embedder), model_kwarg
 who = "your finetuned model" if vectors.model else "base model; run lesson 07 to see your own"
 page = first_images(test_data, 1)[0].convert("RGB")
 budgets, views = {}, []
-for factor in (0.5, 0.75, 1, 1.5, 2.1):
+factors = (0.5, 0.75, 1, 1.5, 2.1)
+for factor in factors:
     size = P.pixels | {"longest_edge": int(factor * P.pixels["longest_edge"])}
     grid = model.preprocess([page], processing_kwargs={"image": {"size": size}})["image_grid_thw"][0]
     budgets[int(grid.prod() / 4)] = size
     views.append(page.resize((16 * int(grid[2]), 16 * int(grid[1]))))
 trained = list(budgets)[2]
-captions = [f"{n} tokens: {view.width}x{view.height}" for n, view in zip(budgets, views, strict=True)]
+captions = [
+    f"{factor:g} times the budget\n{n} tokens: {view.width}x{view.height}"
+    for factor, n, view in zip(factors, budgets, views, strict=True)
+]
 plots.pages_row(views, captions, title="The same page, as the model sees it")
 
 # %% [markdown]
-# `processing_kwargs` can be given with each call, so one model serves all budgets. The score is over a fresh corpus:
+# `processing_kwargs` can be given with each call, so one model serves all budgets. The score is over a smaller corpus:
 # the pages of the first `rows` test rows. The time is of your machine, per 100 pages, decoding included.
 #
 # Predict two curves: does the score rise as steadily as the time?
@@ -274,24 +279,29 @@ print(f"{len(part.queries)} queries over {len(pages)} pages, {who}")
 
 # %%
 budget_scores = {tokens: evaluation.bootstrap(values) for tokens, values in at_budget.items()}
+hurt, middle = [], {tokens: np.median(each) for tokens, each in seconds.items()}
 for tokens, interval in budget_scores.items():
     run.record(f"ndcg@10/pixels/{tokens}-tokens", interval)
-    run.record(f"seconds/pixels/{tokens}-tokens", np.median(seconds[tokens]))
+    run.record(f"seconds/pixels/{tokens}-tokens", middle[tokens])
     change = evaluation.paired_bootstrap(at_budget[trained], at_budget[tokens])
+    hurt += [str(tokens)] if tokens > trained and change.high < 0 else []
     print(f"{tokens:>5} tokens  NDCG@10 {interval}; against {trained} tokens {change}")
 best = max(budget_scores, key=lambda tokens: budget_scores[tokens].mean)
 print(f"You saw the best score at {best} of up to {max(budgets)} tokens; the finetuning used {trained}.")
+print(f"More pixels made the score worse (interval below zero) at: {', '.join(hurt) or 'no budget'}.")
+most, least = max(budgets), min(budgets)
+print(f"{most / least:.1f} times the tokens took {middle[most] / middle[least]:.1f} times the seconds.")
 figure = plots.by_budget(budget_scores, seconds, trained, title=f"Pixel budget ({who})")
 alt = "NDCG@10 and seconds for 100 pages by image tokens a page, with 95% intervals for the score."
 run.figure("by_budget", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: on the left is what the pixels buy, on the right what they cost. The dotted line is the budget of the
-# finetuning. Below it letters get too small to read. More pixels need not help either: letters then have another size
-# than finetuning showed. The stand-in learned to read at four sizes before that, so it does not break at the others,
-# but it is best at its own. So choose the budget before the training. Time grows with the tokens, but not from zero,
-# since decoding a page costs the same at every budget.
+# **Read it**: the left plot shows the score, the right one the time. The dotted line is the budget of the finetuning.
+# Below it letters get too small to read. More pixels need not help, and can hurt: letters then have another size than
+# finetuning showed. The stand-in learned to read at four sizes before that, so it still reads larger letters, but less
+# well. So choose the budget before the training. Part of the time, such as decoding a page, does not depend on the
+# budget.
 #
 # ## 5. Size against NDCG
 #
@@ -316,15 +326,14 @@ run.figure("size_and_ndcg", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: only vertically, and only within one data set. Ours do not compare with the published ones: the stand-in
-# was trained for pages like these and nothing else, and those are other pages, other queries and other look-alikes.
-# Our gain is no forecast for your data, which has other pages and other queries. Even within one article a base can
-# differ: 0.888 in one table, 0.8961 at full dimension in another (published). Always ask what was measured, on what,
-# with which settings.
+# **Read it**: only vertically, and only within one data set. Do not compare ours with the published ones: the stand-in
+# was trained for pages like these and nothing else, and the others answered other queries on other pages. Our gain is
+# no forecast for your data either. Even within one article a base can differ: 0.888 in one table, 0.8961 at full
+# dimension in another (published). Always ask what was measured, on what, with which settings.
 #
 # ## 6. Won and lost
 #
-# A mean gain can be many small steps or a few great ones with some queries lost. One bar for each query:
+# A mean gain can come from many small gains, or from a few large ones with some queries lost. One bar for each query:
 
 # %%
 run.record("queries-won", int((after > before).sum()))
@@ -335,9 +344,9 @@ run.figure("gains", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: the area above zero, less the area below it, is the gain. Training is not free for everybody: each bar
-# below zero is a user who was better off before. Look at the greatest win, before and after, and at the greatest loss
-# (or the least help).
+# **Read it**: each bar is one query wide. So the area above zero, less the area below it, divided by the number of
+# queries, is the mean gain. Each bar below zero is a query that was answered better before. Now the largest win and
+# the largest loss (or the smallest gain), before and after.
 
 
 # %%
@@ -392,16 +401,17 @@ run.figure("first_page", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: the top row should move right, the others left. The largest wrong row *after* says what to add to the
-# training data next: hard negatives of the same country if topics are confused, of the same topic if countries are.
+# **Read it**: the top row should move right, the others left. If one wrong row is clearly the largest *after*, it says
+# what to add to the training data next: hard negatives of the same country if topics are confused, of the same topic if
+# countries are.
 #
 # ## 7. Is the difference significant?
 #
 # ![Each query has a score before, one after and a difference; the bootstrap draws queries again, the randomisation test
 # flips signs](images/08_paired.svg)
 #
-# **Paired bootstrap**: draw as many queries as there are, with repetition, ten thousand times; each time the mean gain.
-# The middle 95% of these means is the interval.
+# **Paired bootstrap**: draw as many queries as there are, with repetition, and take their mean gain; do this ten
+# thousand times. The middle 95% of these means is the interval.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -414,7 +424,8 @@ print(f"course     {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]")
 # %% [markdown]
 # **Paired randomisation test**: suppose training did nothing. Then it is chance which of a query's two scores is called
 # "after". Flip signs at random, ten thousand times: how often is the mean at least as far from zero as the one you saw?
-# That share is *p*. The 1 in it counts the arrangement that you saw.
+# That share is *p*. The two 1s in the code below count the arrangement that you saw. If *p* is below 0.05, a difference
+# is usually called **significant**.
 
 
 # %%
@@ -435,10 +446,10 @@ run.figure("chance", figure, alt)
 figure
 
 # %% [markdown]
-# **Read it**: if the line stands outside the grey hill, chance alone does not make such gains. A small *p* says that
-# there is *some* difference, the interval says how large. A large *p* is no proof of equality. Only queries whose score
-# changed count in this test: if n of them did, no *p* below 2 / 2^n is possible. With four changed queries the test
-# could not have found a difference at all (2 / 2^4 = 0.125).
+# **Read it**: if the blue line stands outside the grey bars, chance alone hardly ever makes such gains. A small *p*
+# says that there is *some* difference, the interval says how large. A large *p* does not prove equality. Only queries
+# whose score changed count in this test: if n of them did, no *p* below 2 / 2^n is possible. With four changed queries,
+# no difference could be significant (2 / 2^4 = 0.125).
 
 # %% [markdown]
 # ### Exercise 2: the smallest p
@@ -481,16 +492,18 @@ for seed in range(3):
     run.record(f"gain-by-seed/seed-{seed}", three["gain"])
 
 spread = np.std([new.mean for _, new in by_seed.values()], ddof=1)
+least = min(trials[f"seed-{seed}"]["ndcg@10/gain"] for seed in range(3))
 print(f"standard deviation of the score after, over {len(by_seed)} seeds: {spread:.3f}")
-figure = plots.before_after(by_seed, title="Three training seeds (precomputed)")
+print(f"You saw gains of at least {least:.3f}, {least / spread:.0f} times that spread.")
+figure = plots.before_after(by_seed, title="Three training seeds (precomputed)", digits=3, left=0.8)
 alt = "NDCG@10 before and after finetuning with three training seeds, with 95% intervals over queries."
 run.figure("seeds", figure, alt)
 run.save()
 figure
 
 # %% [markdown]
-# **Read it**: "before" is the same model each time. The spread of "after" is what luck in training adds; no interval
-# over queries holds it. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
+# **Read it**: "before" is the same model each time. The spread of "after" comes from luck in training; an interval over
+# queries leaves it out. A gain smaller than that spread is no gain that you can promise, however small *p* is. Three
 # seeds are few: they show the size of the spread, not its exact value.
 #
 # ## Three questions
@@ -501,8 +514,8 @@ figure
 #
 # <details><summary>Answer</summary>
 #
-# **b.** The same queries are hard for both models, and pairing removes that. Not a: overlapping intervals do not exclude
-# a difference. Not c: a mean alone does not say how sure it is.
+# **b.** The same queries are hard for both models, and pairing removes that. Not a: overlapping intervals do not
+# exclude a difference. Not c: a mean alone does not say how sure it is.
 #
 # </details>
 #
@@ -517,7 +530,7 @@ figure
 #
 # </details>
 #
-# **3.** Which spread does an interval over queries not contain?
+# **3.** Which spread does an interval over queries leave out?
 #
 # - a) that of other queries of the same kind · b) that of another training seed · c) that of hard and easy queries
 #

@@ -74,6 +74,9 @@ run = Run("09_train_a_reranker", profile=PROFILE, seed=SEED)
 #
 # `finetuned.finetuned` reads **your own** vectors if you have run lesson 07 here. If not, it reads those that come with
 # the course, labelled **precomputed**. No test page is embedded again.
+#
+# The data have three splits: **train** for the weights of the model, **dev** for our choices, and **test** for the
+# result.
 
 # %%
 dataset = prepare_dataset(P)
@@ -161,13 +164,14 @@ print(f"Most room: {widest} candidates.")
 
 # %% [markdown]
 # The **room** is what a perfect reranker would add. Predict: in which of the rows will a reranker gain more than the
-# luck of the queries explains? Section 6 answers.
+# luck of the queries explains? Section 6 gives the answer.
 #
 # ## 2. A reranker says yes or no
 #
 # A multimodal reranker is a vision-language model that is asked to judge. The prompt shows query and page and ends
 # where the answer begins. [`LogitScore`](https://sbert.net/docs/package_reference/cross_encoder/modules.html) takes the
-# logit of *yes* minus the logit of *no*. We start from a **ready reranker**, which has learned to judge general pages.
+# logit of *yes* (the model's score for this word, before any softmax) minus the logit of *no*. We start from a **ready
+# reranker**, which has learned to judge general pages.
 #
 # (You can also leave out the language model's head and put `Pooling("lasttoken")` and `Dense` in its place. If `Dense`
 # starts as the difference of the two words' output embeddings, it gives the same scores.)
@@ -186,14 +190,14 @@ print(re.sub(r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", text))
 
 # %% [markdown]
 # The last line is what the model reads (image tokens shortened). A pair becomes two messages with the **roles `query`
-# and `document`**. **Watch out**: the chat template of a raw VLM does not know these roles. If you build a reranker
-# from one, add them to its template first; otherwise the pair is refused.
+# and `document`**. **Watch out**: the chat template of a raw VLM, which turns messages into one text, does not know
+# these roles. If you build a reranker from one, add them to its template first; otherwise the pair is refused.
 #
 # ## 3. Near misses, from the retriever itself
 #
 # A reranker sees only pages that the retriever ranks high. So we train on such pages: for each training query the right
-# page, and the **retriever's own best among the wrong ones**. A random page often differs by its country alone, and
-# teaches little.
+# page, and its **near misses**: the wrong pages that the retriever ranks highest. A random page mostly shows another
+# country and another topic. It is easy to reject, so it teaches little.
 #
 # Lesson 07's model mines them if you have trained it here. If not, the base embedder does, since only the vectors of
 # dev and test come with the course.
@@ -237,12 +241,12 @@ plots.gallery(lists[0]["query"], images, lists[0]["pages"], lists[0]["pages"][:1
 # ## 4. Train on lists
 #
 # [`ListNetLoss`](https://sbert.net/docs/package_reference/cross_encoder/losses.html#listnetloss) takes a query with its
-# whole list, and asks that the right page come out above the others: cross entropy between a softmax of the labels and
+# whole list, and trains the right page to come out above the others: cross entropy between a softmax of the labels and
 # a softmax of the scores. **Watch out**: labels of 1 and 0 are satisfied when the right page leads by 1. Labels of 10
 # and 0 ask for near certainty.
 #
-# Pages are kept as ids; a transform puts the page in when a batch is made. In `tiny` the image tower stays frozen.
-# `CrossEncoderRerankingEvaluator` scores the ready model on dev, before and after.
+# Pages are kept as ids; a transform puts the page in when a batch is made. In `tiny` the image tower, the layers that
+# read pixels, stays frozen. `CrossEncoderRerankingEvaluator` scores the model on dev, before and after training.
 
 # %%
 dev_asked = found.dev_queries_after[: len(dev_ids)], found.dev_pages_after, dev_ids, list(dev.corpus)
@@ -311,12 +315,15 @@ run.figure("training", figure, "Listwise training loss of the reranker by step."
 figure
 
 # %% [markdown]
+# The loss is noisy: each point is the mean of a few batches, and some of their lists are harder than others. So judge
+# the training by the dev scores above the plot.
+#
 # ## 5. Two scores, one order
 #
 # Retriever and reranker are two opinions on the same pair, and they often agree. So their sum needs a **weight**:
 # `20 * cosine + weight * logit` (lesson 07 trained with a softmax over 20 times the cosine). We fit both parts
 # **together**: a logistic regression on dev looks at the right page minus a wrong page of the same query, and finds
-# how much each score should count so that the right page leads. Nothing is chosen on test.
+# how much each score should count so that the right page leads. We choose nothing on test.
 #
 # `predict` applies a sigmoid by default. We rank by the bare logits: in float32 the sigmoid of every number above 17
 # is exactly 1, and equal scores have no order. Stages share pairs, so a dictionary keeps what is scored already.
@@ -377,7 +384,11 @@ for name, color, marker in (("/cheap", "#E69F00", "o"), ("", "#0072B2", "D")):
     axes.axvline(weights[name], color=color, ls=":", label=f"fitted: {weights[name]:.2f}")
     run.record(f"weight{name}", weights[name])
 axes.set_xscale("symlog", linthresh=0.01)
-axes.set(xlabel="weight of the reranker's logit (0: retriever alone)", ylabel="NDCG@10 (axis is cut)")
+axes.set_xlim(-0.002, 150)
+axes.set(
+    xlabel="weight of the reranker's logit (0: retriever alone; logarithmic from 0.01)",
+    ylabel="NDCG@10 (axis is cut)",
+)
 axes.set_title(f"Dev score by weight, {len(dev_ids)} queries")
 axes.legend()
 alt = "Dev NDCG@10 by the weight of the reranker, cheap and full size, with the fitted weights."
@@ -385,9 +396,10 @@ run.figure("weight", figure, alt)
 figure
 
 # %% [markdown]
-# At the left the retriever decides alone, at the right the reranker. Each kind of candidates has a weight of its own.
-# Dev has few queries, so small steps in a curve are luck; that is why the regression, which uses every pair, sets the
-# weight. For unseen wording there is no dev set, so it takes the weight of full size.
+# At the left end the retriever decides alone; towards the right the reranker counts more and more. Each kind of
+# candidates has a weight of its own. Dev has few queries, so small steps in a curve are luck. That is why the
+# regression, which uses every pair, sets the weight. It does not look at NDCG@10, so the fitted line need not stand at
+# the peak of the curve. For unseen wording there is no dev set, so it takes the weight of full size.
 
 # %% [markdown]
 # ### Exercise 2: break it
@@ -418,18 +430,19 @@ tests = [
     (lambda a: a == expected, "order by the logits alone, and count where NDCG@10 is lower than before"),
 ]
 check("queries that get worse", worse, tests)
-print(f"{len(dev_ids)} dev queries; with the fitted weight, worse:", end=" ")
 summed = ndcg(mixed(*dev_stages[""], dev_logits[""], weights[""]), dev.relevant)
-print(int((summed < ndcg(dev_stages[""][0], dev.relevant)).sum()))
+with_weight = int((summed < ndcg(dev_stages[""][0], dev.relevant)).sum())
+if worse == expected:
+    print(f"You saw {worse} of {len(dev_ids)} dev queries get worse; with the fitted weight, {with_weight}.")
 
 # %% [markdown]
-# Alone, the reranker does not use what the retriever knows. In the sum it moves a page only where its opinion is strong and
-# the retriever's lead is small.
+# Alone, the reranker does not use what the retriever knows. In the sum it moves a page only where its opinion is strong
+# and the retriever's lead is small.
 #
 # ## 6. The answer
 #
-# Now the test queries, once. The **paired interval** compares the two orders query by query; if it lies above zero, the
-# gain is more than the luck of these queries.
+# Now the test queries, once. The **paired interval** (95%) compares the two orders query by query; if it lies above
+# zero, the gain is more than the luck of these queries.
 
 # %%
 started = time.perf_counter()
@@ -454,24 +467,10 @@ for name, (corpus, candidates, near) in stages.items():
     run.record(f"ndcg@10/gain{name}", gains[name])
     row = {"retrieved": str(both[0]), "reranked": str(both[1]), "ceiling": f"{ceilings[name]:.3f}"}
     rows[labels[name]] = row | {"gain": str(gains[name])}
-    verdict = "a gain" if gains[name].low > 0 else "a loss" if gains[name].high < 0 else "no clear difference"
     won, lost = ((s * (reranked[name] - retrieved[name]) > 0).sum() for s in (1, -1))
     run.record(f"queries-won{name}", won)
     run.record(f"queries-lost{name}", lost)
-    print(f"{labels[name]} candidates: {verdict}; {won} queries won, {lost} lost")
 pd.DataFrame(rows).T
-
-# %%
-by_stage = {labels[name]: gain for name, gain in gains.items()}
-figure = plots.forest(by_stage, title=found.title("Gain of reranking, by first stage"))
-run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, with paired 95% intervals.")
-figure
-
-# %% [markdown]
-# Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is first
-# already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the reranker must
-# know something about these queries that the retriever does not. If a row has much room and its interval contains zero,
-# these queries do not show that it does.
 
 # %% [markdown]
 # ### Exercise 3: where does it pay?
@@ -501,10 +500,36 @@ tests = [
 ]
 check("where it pays", pays, tests)
 
+
+# %%
+def verdict(gain):
+    """What a paired interval says."""
+    return "a gain" if gain.low > 0 else "a loss" if gain.high < 0 else "no clear difference"
+
+
+for name, gain in gains.items():
+    won, lost = (int(run.metrics[f"queries-{side}{name}"]) for side in ("won", "lost"))
+    print(f"{labels[name]} candidates: {verdict(gain)}; {won} queries won, {lost} lost")
+instead = evaluation.paired_bootstrap(retrieved[""], reranked["/cheap"])
+run.record("ndcg@10/cheap-reranked-over-full", instead)
+print(f"cheap and reranked, minus full size alone: {instead}: {verdict(instead)}")
+if "/unseen-wording" in stages and weights[""] < 0.1:
+    print(f"Unseen wording takes the weight of full size, {weights['']:.2f}: near zero.", end=" ")
+    print("So its row says little about what the reranker knows.")
+by_stage = {labels[name]: gain for name, gain in gains.items()}
+figure = plots.forest(by_stage, title=found.title("Gain of reranking, by first stage"))
+run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, with paired 95% intervals.")
+figure
+
 # %% [markdown]
+# Compare with your prediction and with the room in section 1. A reranker has little to win where the right page is
+# first already, and more where retrieval finds the page but does not put it first. Room alone is not enough: the
+# reranker must know something about these queries that the retriever does not. If a row has much room and its interval
+# contains zero, these queries do not show that it does.
+#
 # ### What it costs
 # A query takes one short pass to embed; then the reranker reads each candidate. Rerank the first *k* of the cheap
-# stage, and leave the rest as it was. Predict: how many candidates score as high as twenty?
+# stage, and leave the rest as it was. Predict: how many must be reranked to score as high as with twenty?
 
 # %%
 _, candidates, near = stages["/cheap"]
@@ -519,7 +544,10 @@ for k in (0, 2, 5, 10, 20):
 run.record("seconds/query", seconds[20])
 print(f"a query: {1000 * seconds_retrieval:.0f} ms to embed; a pair: {1000 * seconds_pair:.0f} ms")
 enough = next(k for k in depths if depths[k].mean >= depths[20].mean - 0.005)
-print(f"You saw {enough} candidates score within 0.005 of what 20 score, or higher.")
+if enough < 20:
+    print(f"You saw {enough} candidates come within 0.005 of what twenty score, or above.")
+else:
+    print("You saw every smaller number score lower than twenty by more than 0.005.")
 figure = plots.by_depth(depths, seconds, best)
 alt = "NDCG@10 by number of candidates reranked, with the ceiling and the seconds a query."
 run.figure("depth", figure, alt)
@@ -527,8 +555,8 @@ figure
 
 # %% [markdown]
 # A reranker pays when three things hold: there is **room** below the ceiling, the gain's interval is **above zero**,
-# and the user can **wait**. If the full-size vectors alone score as high, compare the two costs: a larger index, or
-# more seconds for each query.
+# and the user can **wait**. If full-size vectors alone score as high or higher (section 6 prints the difference), they
+# are the other way to spend: a larger index instead of more seconds for each query.
 #
 # ### Pages that it moved
 

@@ -8,7 +8,7 @@
 # - serve retrieval, fusion and reranking as a page in the browser, and measure the time of each stage
 # - test that a server makes the same vectors as your training code, and find what makes them differ
 #
-# **Time** tiny 6 min · t4 about 20 min · full about 20 min (estimates on a GPU)
+# **Time** tiny 2 min · t4 about 20 min · full about 20 min (estimates on a GPU)
 #
 # **Learning time** about 45 min
 #
@@ -699,7 +699,7 @@ for batch_size in (1, 4, 16, 32):
     run.record(f"pages-a-second/batch-{batch_size}", speed[batch_size])
     print(f"batch of {batch_size:>2}: {speed[batch_size]:6.1f} pages a second on {model.device.type}")
 best = max(speed, key=speed.get)
-_ = run.save()
+run.save()
 print(f"You saw a batch of {best} embed most: {speed[best] / speed[1]:.1f} times the pages of a batch of 1.")
 
 # %% [markdown]

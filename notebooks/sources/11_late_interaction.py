@@ -8,7 +8,7 @@
 # - draw which patch of a page matches which word, and measure how often it is the right place
 # - make it cheaper with pooled tokens and with two stages
 #
-# **Time** tiny 6 min · t4 about 3 h · full about 4 h (estimates on a GPU)
+# **Time** tiny 4 min · t4 about 3 h · full about 4 h (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #
@@ -581,7 +581,7 @@ for name in ("single-vector", "after", "pooled-4", "pooled-16", "two-stage"):
     run.record(f"seconds/query/{name}", seconds[name])
     table[name] = {"NDCG@10": f"{measured[name].mean():.3f}", "minus MaxSim on all": str(change)}
     table[name] |= {"bytes a page": round(size[name]), "ms a query": round(1000 * seconds[name], 2)}
-_ = run.save()
+run.save()
 said = "higher" if change.low > 0 else "lower" if change.high < 0 else "no difference is shown"
 print(f"You saw two stages against MaxSim on all pages: {said}, {change}.")
 times = {name: size[name] / size["single-vector"] for name in ("after", "pooled-4")}

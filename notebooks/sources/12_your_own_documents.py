@@ -669,7 +669,7 @@ left, stems = gone & set(engine.corpus.corpus), {page.rsplit("-p", 1)[0] for pag
 traces = [path for path in served.rglob("*") if stems & set(path.parts)]
 run.record("served/traces", len(left) + len(traces))
 print(f"one PDF removed: {embedded} pages embedded; left of it: {len(left)} pages, {len(traces)} files")
-_ = run.save()
+run.save()
 
 # %% [markdown]
 # ## 10. Rights and secrets
