@@ -74,7 +74,7 @@ TIMEOUT = -1000
 
 def _watch(command: list[str], variables: dict[str, str], seconds: float, out, errors) -> Ended:
     """Run the command, and end all that it started when it ends."""
-    began, peak, seen = time.monotonic(), 0.0, {}
+    began, peak, seen, code = time.monotonic(), 0.0, {}, None
     process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
     try:
         while process.poll() is None and time.monotonic() - began < seconds:
@@ -88,7 +88,7 @@ def _watch(command: list[str], variables: dict[str, str], seconds: float, out, e
             process.kill()
         process.wait()
         seen.pop(process.pid, None)
-        _, left = psutil.wait_procs(list(seen.values()), timeout=10)
+        _, left = psutil.wait_procs(list(seen.values()), timeout=10 if code is not None else 0)
         for one in left:
             if one.is_running():  # the same process, not another one with its number
                 one.kill()

@@ -121,6 +121,7 @@ if int(torch.distributed.is_initialized() and torch.distributed.get_rank()) == 0
 # the CPU in every profile.
 #
 # `apart` are 16 queries with 16 different pages. We compare one process with a batch of 16 to two with 8 each.
+# The table's last column is the largest difference to the gradients of one process, as a share of the largest gradient.
 # Predict: without gathering, is the mean loss of the two processes higher, lower or the same?
 
 # %%
@@ -182,12 +183,6 @@ print(f"one process with all {COUNT} has {run.metrics[f'loss/{PLAIN}']:.4f}.")
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# The last column is the largest difference to the gradients of one process, as a share of the largest gradient. With
-# gathering only rounding is left: **two processes train as one would with the whole batch**. Without it, each query
-# meets half of the pages, so the loss is lower and the gradients are others.
-#
-# **Watch out**: `gather_across_devices` is off by default, and no error tells you.
-#
 # ### Exercise 1: how many pages compete?
 # Write `competing`: the number of pages in the softmax of one query, its own positive included. `batch` is
 # `per_device_train_batch_size`, and each row has `negatives` hard negatives.
@@ -215,6 +210,11 @@ tests = [
 check("how many pages compete", competing, tests)
 
 # %% [markdown]
+# You saw: with gathering, only rounding is left, and **two processes train as one would with the whole batch**. Without
+# it, each query meets half of the pages, so the loss is lower and the gradients are others.
+#
+# **Watch out**: `gather_across_devices` is off by default, and no error tells you.
+#
 # ### False negatives come back
 # `NO_DUPLICATES` keeps equal pages out of one batch (lesson 03). But `accelerate`
 # [gives each process a batch of its own](https://huggingface.co/docs/accelerate/package_reference/torch_wrappers#accelerate.data_loader.BatchSamplerShard),
@@ -375,6 +375,8 @@ if __name__ == "__main__":
 # %% [markdown]
 # We take the country reports of lesson 12, so many PDFs that they have about 240 pages. `wanted` has the page ids that
 # must be in the table at the end. Predict: how many times the pages a second do two workers encode, one core each?
+# We count the seconds in which all workers were at work; starting Ray and loading the model comes on top. Two workers
+# are less than twice as fast where they share memory and caches, or where something else runs on the machine.
 
 # %%
 pdfs, wanted, most = run.folder / "pdfs", [], ROWS or 240
@@ -421,9 +423,6 @@ run.figure(
 figure
 
 # %% [markdown]
-# This counts the seconds in which all workers were at work; starting Ray and loading the model comes on top. Two
-# workers are less than twice as fast where they share memory and caches, or where something else runs on the machine.
-#
 # ### Exercise 2: lost and doubled
 # Next we break things, so first write the check. `audit(wanted, stored)` takes two lists of page ids, and returns how
 # many wanted pages are **lost** (not stored), and how many stored rows are **too many** (second and later copies).
@@ -606,7 +605,10 @@ figure
 #
 # ### Check the paper
 # At the small end we can measure: we write made vectors with `FULL` components into LanceDB, and divide the bytes of its
-# files by those on paper. Predict: for which precision is the ratio furthest from 1?
+# files by those on paper. Above 1, the files add something, such as headers. Below 1, Lance has compressed the page ids,
+# which weigh most beside small vectors. Predict: for which precision is the ratio furthest from 1?
+#
+# GPU hours cannot be checked here: measure a thousand pages on your GPU first.
 
 # %%
 FULL, rng = P.dimensions[0], np.random.default_rng(SEED)
@@ -644,9 +646,6 @@ print(f"Furthest from 1: {worst}, with {pages:,} pages, {ratios[pages, vectors, 
 pd.Series(ratios).rename_axis(["pages", "vectors a page", "precision"]).unstack()[list(BITS)].round(3)
 
 # %% [markdown]
-# Above 1, the files add something, such as headers. Below 1, Lance has compressed the page ids, which weigh most beside
-# small vectors. GPU hours cannot be checked here: measure a thousand pages on your GPU first.
-#
 # ### Exercise 3: what fits?
 # A machine gives 64 GB of memory to an index of **ten million pages**. Which of the six ways fit? Answer with a set of
 # pairs, such as `{("single", "bits")}`. Use `on_paper`.
