@@ -92,6 +92,7 @@ def _watch(command: list[str], variables: dict[str, str], seconds: float, out, e
         for one in left:
             if one.is_running():  # the same process, not another one with its number
                 one.kill()
+        psutil.wait_procs(left, timeout=10)
     return Ended("", TIMEOUT if code is None else code, time.monotonic() - began, peak)
 
 
