@@ -1,5 +1,6 @@
 """Scripts in processes of their own: what they say, their time and memory; and Ray kept to this machine."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -17,11 +18,11 @@ import psutil
 from course_utils.errors import CourseError
 from course_utils.paths import ROOT
 
-OBJECT_STORE = 300 * 2**20  # bytes that Ray sets aside for data on its way
 NOT_PASSED_ON = (
     "RAY_ADDRESS",
     "REHEARSAL_GPU",
 )  # a cluster; a pretended GPU, with which each of Ray's processes loads torch
+TIMEOUT = -1000  # in place of an exit code
 RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU of its own keeps its environment
@@ -67,9 +68,6 @@ def run_script(
             why = f"took more than {seconds:g} s" if ended.code == TIMEOUT else f"ended with code {ended.code}"
             raise CourseError(f"{Path(command[0]).name} {why}. The last that it said: {last}")
     return Ended(text, ended.code, ended.seconds, ended.peak_mib)
-
-
-TIMEOUT = -1000
 
 
 def _watch(command: list[str], variables: dict[str, str], seconds: float, out, errors) -> Ended:
@@ -140,6 +138,17 @@ def throughput(batches: pd.DataFrame) -> float:
     inside = (batches["ended"].clip(upper=end) - batches["began"].clip(lower=start)).clip(lower=0)
     shares = inside / (batches["ended"] - batches["began"]).clip(lower=1e-9)
     return float(shares.sum() / max(end - start, 1e-9))
+
+
+def kept_log(name: str) -> list[str]:
+    """What the logger of that name says from now on, as a list that grows, and nowhere else."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger(name)
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    return lines
 
 
 def file_bytes(folder: str | Path) -> int:

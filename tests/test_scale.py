@@ -1,5 +1,6 @@
 """Scripts in processes of their own end, and say why; nothing that they started outlives them."""
 
+import logging
 import os
 import time
 
@@ -73,6 +74,12 @@ def test_throughput_counts_only_while_all_workers_work():
     assert scale.throughput(two) == pytest.approx(1)  # from 1 to 4: a half, one, one, and a half
     after_another = batches((1, 0.0, 1.0), (2, 3.0, 4.0))
     assert scale.throughput(after_another) == pytest.approx(0.5)
+
+
+def test_a_kept_log_is_a_list_and_shown_nowhere(capfd):
+    lines = scale.kept_log("course.trial")
+    logging.getLogger("course.trial").info("GET %s", "/course")
+    assert lines == ["GET /course"] and capfd.readouterr() == ("", "")
 
 
 def test_the_bytes_of_a_folder_are_those_of_all_files_below(tmp_path):

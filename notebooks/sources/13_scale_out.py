@@ -524,7 +524,8 @@ print(f"and left {untouched} as they were. Lost: {lost_and_doubled(resumed)[0]}.
 # as S3 does.
 
 # %%
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+requests = scale.kept_log("werkzeug")  # a line for each request that the server answers
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
 server.start()
 host, port = server.get_host_and_port()
 httpx.put(f"http://{host}:{port}/course").raise_for_status()  # a bucket, S3's word for a folder of objects
@@ -535,18 +536,20 @@ content, found = content.select(["page", "vector"]).sort_by("page"), {}
 for address, options in ((str(run.folder / "index-disk"), None), ("s3://course/index", keys)):
     table = lancedb.connect(address, storage_options=options).create_table("pages", content, mode="overwrite")
     table.merge_insert("page").when_not_matched_insert_all().execute(content.slice(0, 5))  # nothing new
+    requests.clear()
     five = [table.search(vector.as_py()).distance_type("dot").limit(10) for vector in content["vector"][:5]]
     found[address] = [each.to_arrow()["page"].to_pylist() for each in five]
     print(f"{address[-10:]}: {table.count_rows()} rows, the first finds {found[address][0][:2]}")
 on_disk, on_s3 = found.values()
+run.record("s3/requests", len(requests))
 run.record("s3/rows", table.count_rows())
 run.record("s3/same-as-disk", int(on_disk == on_s3))
 server.stop()
-print("same pages in the same order:", on_disk == on_s3)
+print(f"same pages in the same order: {on_disk == on_s3}; five searches made {len(requests)} requests")
 
 # %% [markdown]
-# On a cluster, `s3://…` is a table that all workers can reach. Each read is a request, which costs milliseconds and
-# money, so serve from a copy on a fast disk.
+# On a cluster, `s3://…` is a table that all workers can reach. But each search makes requests, which cost milliseconds
+# and money; so serve from a copy on a fast disk.
 #
 # ## 4. On paper
 #
