@@ -53,7 +53,7 @@ def run_script(
     Raises CourseError with the end of what it said if it takes longer, or if it fails and may not.
     """
     variables = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    variables |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "LANCE_LOG": "error"}
+    variables |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "LANCEDB_LOG": "error"}
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with _ray_home() if with_ray else tempfile.TemporaryDirectory() as folder:
         if with_ray:

@@ -525,7 +525,7 @@ print(f"and left {untouched} as they were. Lost: {lost_and_doubled(resumed)[0]}.
 
 # %%
 requests = scale.kept_log("werkzeug")  # a line for each request that the server answers
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 host, port = server.get_host_and_port()
 httpx.put(f"http://{host}:{port}/course").raise_for_status()  # a bucket, S3's word for a folder of objects
