@@ -347,6 +347,8 @@ def start(workers):
 # [cluster](https://docs.ray.io/en/latest/cluster/getting-started.html), the same file runs with
 # `RAY_ADDRESS=10.0.0.1:6379 python encode.py …`, if all machines can reach PDFs, model and table. Ray's support of
 # Windows is [in beta](https://docs.ray.io/en/latest/ray-overview/installation.html#windows-support); there, use WSL.
+#
+# **On a GPU**: the two workers share one (`num_gpus` is 0.5 for each), which helps only while one does not fill it.
 
 # %%
 # %%writefile -a "{run.folder}/encode.py"
@@ -481,10 +483,8 @@ plain = database.create_table("plain", killed.drop(columns="vector"), mode="over
 plain.add(again)
 run.record("pages/doubled-by-add", lost_and_doubled(plain.to_pandas())[1])
 print(f"a second plain add of the batch of {len(again)} doubles {run.metrics['pages/doubled-by-add']}.")
-figure = plots.timeline(killed, "A worker dies after its second batch, and another takes its place")
-run.figure(
-    "killed", figure, "Batches by worker along the seconds: one worker stops early, a third one starts."
-)
+figure = plots.timeline(killed, "A worker is killed after its second batch")
+run.figure("killed", figure, "Batches by worker along the seconds: the killed worker stops early.")
 figure
 
 # %% [markdown]
