@@ -111,7 +111,7 @@ def step(rows, loss, gather, arguments, **options):
 
 
 steps = {name: step(asked["rows"][case.pop("data")], **case) for name, case in asked["cases"].items()}
-if int(torch.distributed.is_initialized() and torch.distributed.get_rank()) == 0:
+if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
     torch.save(steps, sys.argv[2])
 
 # %% [markdown]
