@@ -21,7 +21,8 @@ def timeline(batches: pd.DataFrame, title: str = "Who encoded when") -> Figure:
             row = workers.index(worker)
             color = MARKS[row][0] if row < len(MARKS) else OTHER
             axes.barh(row, ended - began, left=began - start, height=0.6, color=color, edgecolor="white")
-            axes.text((began + ended) / 2 - start, row, str(len(pages)), ha="center", va="center", color="white")
+            if ended - began > (batches["ended"].max() - start) / 40:  # wide enough for a number
+                axes.text((began + ended) / 2 - start, row, str(len(pages)), ha="center", va="center", color="white")
         axes.set_yticks(range(len(workers)), [f"worker {k + 1}" for k in range(len(workers))])
         axes.invert_yaxis()
         axes.set(xlabel="seconds since the first batch began; the number is a batch's pages", title=title)
