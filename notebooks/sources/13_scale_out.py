@@ -370,7 +370,7 @@ if __name__ == "__main__":
     schema = pa.schema([("page", pa.string()), ("vector", pa.list_(pa.float32(), asked.dimensions)), *times])
     table = lancedb.connect(asked.index).create_table("pages", schema=schema, exist_ok=True)
     done = set(table.search().select(["page"]).limit(None).to_arrow()["page"].to_pylist())
-    ray.data.DataContext.get_current().wait_for_min_actors_s = 120  # begin when all workers are there
+    ray.data.DataContext.get_current().wait_for_min_actors_s = 600  # begin when all workers are there
     pdfs = ray.data.read_binary_files(asked.pdfs, include_paths=True, file_extensions=["pdf"])
     pages = pdfs.flat_map(draw, fn_kwargs={"pixels": asked.pixels, "done": done})
     options = {"compute": ray.data.ActorPoolStrategy(size=asked.workers), "num_cpus": 1, "num_gpus": gpus}
