@@ -405,7 +405,7 @@ def encode(name, workers=2, accident=""):
     command = [run.folder / "encode.py", *(f"--{key}={value}" for key, value in values.items())]
     done = scale.run_script(command, with_ray=True, may_fail=accident == "fail")
     run.record(f"memory/encoding/{name}", done.peak_mib)
-    said = done.said.strip() or "the job failed"
+    said = "the job failed" if done.code else done.said.strip().splitlines()[-1]
     print(f"{name}: {said}; {done.seconds:.0f} s, {done.peak_mib / 1024:.1f} GB in all processes")
     return lancedb.connect(str(index)).open_table("pages").to_pandas()
 
@@ -540,7 +540,9 @@ for address, options in ((str(run.folder / "index-disk"), None), ("s3://course/i
     requests.clear()
     five = [table.search(vector.as_py()).distance_type("dot").limit(10) for vector in content["vector"][:5]]
     found[address] = [each.to_arrow()["page"].to_pylist() for each in five]
-    print(f"{address[-10:]}: {table.count_rows()} rows, the first finds {found[address][0][:2]}")
+    print(
+        f"{'S3' if options else 'disk':>4}: {table.count_rows()} rows, the first finds {found[address][0][:2]}"
+    )
 on_disk, on_s3 = found.values()
 run.record("s3/requests", len(requests))
 run.record("s3/rows", table.count_rows())
