@@ -540,9 +540,8 @@ for address, options in ((str(run.folder / "index-disk"), None), ("s3://course/i
     requests.clear()
     five = [table.search(vector.as_py()).distance_type("dot").limit(10) for vector in content["vector"][:5]]
     found[address] = [each.to_arrow()["page"].to_pylist() for each in five]
-    print(
-        f"{'S3' if options else 'disk':>4}: {table.count_rows()} rows, the first finds {found[address][0][:2]}"
-    )
+    where, first = "S3" if options else "disk", found[address][0][:2]
+    print(f"{where:>4}: {table.count_rows()} rows, the first finds {first}")
 on_disk, on_s3 = found.values()
 run.record("s3/requests", len(requests))
 run.record("s3/rows", table.count_rows())
