@@ -405,8 +405,8 @@ def encode(name, workers=2, accident=""):
     command = [run.folder / "encode.py", *(f"--{key}={value}" for key, value in values.items())]
     done = scale.run_script(command, with_ray=True, may_fail=accident == "fail")
     run.record(f"memory/encoding/{name}", done.peak_mib)
-    said = "the job failed" if done.code else done.said.strip().splitlines()[-1]
-    print(f"{name}: {said}; {done.seconds:.0f} s, {done.peak_mib / 1024:.1f} GB in all processes")
+    said = [line for line in done.said.splitlines() if "encoded now" in line] or ["the job failed"]
+    print(f"{name}: {said[0]}; {done.seconds:.0f} s, {done.peak_mib / 1024:.1f} GB in all processes")
     return lancedb.connect(str(index)).open_table("pages").to_pandas()
 
 
