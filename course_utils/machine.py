@@ -52,7 +52,7 @@ def quiet() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # of data sets, counted on another machine than the Hub
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns whenever it makes a table
+    os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB warns whenever it makes a table
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=re.escape(message))
     for name, words in NOISE:

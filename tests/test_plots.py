@@ -40,11 +40,13 @@ OTHERS = {
     "by_batch_size": lambda: plots.by_batch_size({"plain": {16: 1500, 128: 5000}, "cached": {16: 1200}}, 1000),
     "by_vectors": lambda: plots.by_vectors({"exact": {1500: 0.2, 100_000: 9.0}, "index": {1500: 3.0}}),
     "by_wordings": lambda: plots.by_wordings({9: TRIAL, 50: TRIAL}),
+    "by_pages": lambda: plots.by_pages({"float32": [(1e3, 1.0), (1e8, 1e5)]}, "dollars a month", "Cost"),
     "clouds": lambda: plots.clouds({"queries": np.eye(4, dtype=np.float16), "pages": -np.eye(4)}),
     "cost_of_pixels": lambda: plots.cost_of_pixels(COSTS),
     "gallery": lambda: plots.gallery("exports of Chad", PAGES, ["a", "b", "c"], {"b"}),
     "pages_row": lambda: plots.pages_row(PAGES),
     "similarity_matrix": lambda: plots.similarity_matrix(np.eye(3, 6), ["a", "b", "c" * 60]),
+    "timeline": lambda: plots.timeline(pd.DataFrame({"worker": [7, 9], "began": [1.0, 2.0], "ended": [2.0, 3.5]})),
     "training_curve": lambda: plots.training_curve([{"loss": 2.0, "step": 1}], [(0, 0.5)]),
 }
 DRAWINGS = WITH_INTERVALS | OTHERS

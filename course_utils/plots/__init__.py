@@ -2,6 +2,7 @@
 
 from course_utils.plots.certainty import chance, forest, gains
 from course_utils.plots.galleries import gallery, pages_row
+from course_utils.plots.scaling import by_pages, timeline
 from course_utils.plots.scores import before_after, by_depth, by_dimension, shares, size_and_score, systems
 from course_utils.plots.storage import by_bytes, by_vectors
 from course_utils.plots.training import by_batch_size, by_budget, by_wordings, cost_of_pixels, training_curve
@@ -14,6 +15,7 @@ __all__ = [
     "by_bytes",
     "by_depth",
     "by_dimension",
+    "by_pages",
     "by_vectors",
     "by_wordings",
     "chance",
@@ -27,5 +29,6 @@ __all__ = [
     "similarity_matrix",
     "size_and_score",
     "systems",
+    "timeline",
     "training_curve",
 ]
