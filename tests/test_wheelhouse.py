@@ -1,8 +1,10 @@
 """A folder of wheels holds what the chosen platform needs, with hashes, or there is no file to install from."""
 
+import subprocess
 import zipfile
 
 import pytest
+from packaging.version import Version
 
 from course_utils.errors import CourseError
 from course_utils.files import sha256
@@ -25,6 +27,20 @@ def test_cuda_s_packages_come_only_where_they_are_asked_for():
         return {name for name in found if name.startswith(("nvidia", "cuda", "triton"))}
 
     assert cuda(names("linux")) == set() and len(cuda(names("linux", cuda=True))) > 5
+
+
+def test_pip_and_the_markers_mean_the_same_late_release_of_a_python(monkeypatch, tmp_path):
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    wheelhouse._download(tmp_path, "linux", "3.11", ["click==1.0"], [])
+    asked = Version(commands[0][commands[0].index("--python-version") + 1])
+    refused = {pin for pin in pins("linux", "3.11", cuda=False) if pin.startswith("soupsieve==2")}
+    assert asked > Version("3.11.5") and not refused, "some packages refuse 3.11.0, which pip takes for 3.11"
 
 
 @pytest.fixture

@@ -49,9 +49,14 @@ PLATFORMS = {
 }
 
 
+def _newest(python: str) -> str:
+    """A late release of a Python such as `3.11`: pip takes `3.11` for 3.11.0, which some packages refuse."""
+    return f"{python}.9"
+
+
 def pins(platform: str, python: str, cuda: bool) -> list[str]:
     """The lock's pins for a platform and a Python such as `3.11`, as `name==version`."""
-    markers = PLATFORMS[platform].markers | {"python_version": python, "python_full_version": f"{python}.9"}
+    markers = PLATFORMS[platform].markers | {"python_version": python, "python_full_version": _newest(python)}
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     found = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate(markers)]
     return [f"{one.name}{one.specifier}" for one in found if cuda or not one.name.startswith(CUDA)]
@@ -93,7 +98,7 @@ def make_wheelhouse(
 def _download(folder: Path, platform: str, python: str, wanted: list[str], options: list[str]) -> None:
     tags = [word for tag in PLATFORMS[platform].tags for word in ("--platform", tag)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *tags]
-    command += ["--python-version", python, "--implementation", "cp", "--dest", str(folder), *options, *wanted]
+    command += ["--python-version", _newest(python), "--implementation", "cp", "--dest", str(folder), *options, *wanted]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         said = next((line for line in reversed(done.stderr.splitlines()) if "ERROR" in line), done.stderr[-200:])
