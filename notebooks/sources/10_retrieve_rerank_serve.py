@@ -12,7 +12,7 @@
 #
 # **Learning time** about 45 min
 #
-# **Memory** tiny 4 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 3 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; the vectors are those of lesson 07, and lesson 09 trains a reranker
 
