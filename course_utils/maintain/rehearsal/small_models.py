@@ -27,7 +27,7 @@ LARGE, SMALL = (
     (1240, 1594),
     (128, 160),
 )  # the first row's page as scanned at 150 dots an inch; all others 20 image tokens
-VERSION = "4"  # of what `build_hub` writes
+VERSION = "5"  # of what `build_hub` writes
 
 PUBLISHED_TEXT = TRUE["text"] | {
     "max_position_embeddings": 262144,
@@ -60,6 +60,8 @@ CHAT_TEMPLATE = """\
             {%- for content in message.content %}
                 {%- if content.type == 'image' or 'image' in content %}
                     {{- '<|vision_start|><|image_pad|><|vision_end|>' }}
+                {%- elif content.type == 'video' or 'video' in content %}
+                    {{- '<|vision_start|><|video_pad|><|vision_end|>' }}
                 {%- elif 'text' in content %}
                     {{- content.text }}
                 {%- endif %}
