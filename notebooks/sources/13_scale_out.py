@@ -8,7 +8,7 @@
 # - kill a worker or the whole job, and show that no page is lost or doubled
 # - keep the index on object storage, and work out on paper what 100 million pages cost
 #
-# **Time** tiny 6 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 4 min · t4 about 10 min · full about 10 min (the two on a GPU are estimates, not measured here)
 #
 # **Learning time** about 45 min
 #
