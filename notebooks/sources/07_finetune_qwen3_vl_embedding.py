@@ -519,7 +519,7 @@ if not lora:
         report_to="none",
     )
     inner = losses.CachedMultipleNegativesRankingLoss(adapted, mini_batch_size=P.mini_batch_size)
-    few = train_rows.select(range(16))
+    few = train_rows.select(range(min(16, len(train_rows))))
     SentenceTransformerTrainer(model=adapted, args=small, train_dataset=few, loss=inner).train()
 
 # %%
