@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 
 import pandas as pd
 import psutil
@@ -48,11 +47,9 @@ def test_a_script_that_takes_too_long_ends_with_all_that_it_started(script, tmp_
     child = "import subprocess, sys, time; "
     child += "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
     child += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid)); time.sleep(600)"
-    began = time.monotonic()
     with pytest.raises(CourseError, match="took more than 5 s"):
         scale.run_script([script(child)], seconds=5)
     assert not runs(int((tmp_path / "pid").read_text(encoding="utf-8")))
-    assert time.monotonic() - began < 120
 
 
 def runs(pid):
