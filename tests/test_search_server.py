@@ -1,10 +1,12 @@
 """The search server: right answers, many clients at once, and a sentence for whatever is wrong with a request."""
 
+import gc
 import http.client
 import io
 import json
 import re
 import struct
+import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -237,6 +239,16 @@ def test_a_fault_of_ours_says_so_and_shows_no_traceback(tmp_path):
 def test_a_taken_port_is_said_in_one_sentence(server):
     with pytest.raises(CourseError, match="taken"):
         search.start(None, int(server.address.rsplit(":", 1)[1]))
+
+
+def test_a_server_that_stopped_holds_no_engine_whose_models_would_stay_in_memory(tmp_path):
+    engine = toy_engine(tmp_path)
+    server, held = search.start(engine), weakref.ref(engine)
+    found(server, query="7")
+    server.stop()
+    del engine, server
+    gc.collect()
+    assert held() is None
 
 
 def test_it_listens_on_this_machine_only(server):

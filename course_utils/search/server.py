@@ -65,6 +65,8 @@ class Asked(Options):
 def create_app(engine: Engine) -> FastAPI:
     """The application. Functions without `async` run in a pool of threads, so one slow search stops nobody else."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    held = app.state  # FastAPI keeps the functions below for as long as the process lives, and must not keep the engine
+    held.engine = engine
 
     @app.middleware("http")
     async def guard(request: Request, answer) -> Response:
@@ -107,43 +109,43 @@ def create_app(engine: Engine) -> FastAPI:
 
     @app.get("/api/about")
     def about() -> dict[str, Any]:
-        models = {name: name in engine.embed for name in engine.pages}
+        models = {name: name in held.engine.embed for name in held.engine.pages}
         return {
-            "pages": len(engine.corpus.corpus),
+            "pages": len(held.engine.corpus.corpus),
             "models": models,
-            "fuse": engine.texts is not None,
-            "rerank": engine.judge is not None,
-            "examples": list(engine.examples[:200]),
+            "fuse": held.engine.texts is not None,
+            "rerank": held.engine.judge is not None,
+            "examples": list(held.engine.examples[:200]),
         }
 
     @app.get("/api/search")
     def search(asked: Annotated[Asked, Query()]) -> dict[str, Any]:
         words = read_words(asked.query)
-        return _answer(engine, engine.search(words, asked.model, asked.fuse, asked.rerank, asked.count))
+        return _answer(held.engine, held.engine.search(words, asked.model, asked.fuse, asked.rerank, asked.count))
 
     @app.post("/api/search")
     async def search_image(request: Request, options: Annotated[Options, Query()]) -> dict[str, Any]:
         image = await read_image(request)
-        found = await run_in_threadpool(engine.search, image, options.model, count=options.count)
-        return _answer(engine, found)
+        found = await run_in_threadpool(held.engine.search, image, options.model, count=options.count)
+        return _answer(held.engine, found)
 
     @app.get("/api/vector")
     def vector(asked: Annotated[Asked, Query()]) -> list[float]:
-        return engine.vector(read_words(asked.query), asked.model).tolist()
+        return held.engine.vector(read_words(asked.query), asked.model).tolist()
 
     @app.post("/api/vector")
     async def vector_of_image(request: Request, options: Annotated[Options, Query()]) -> list[float]:
         image = await read_image(request)
-        return (await run_in_threadpool(engine.vector, image, options.model)).tolist()
+        return (await run_in_threadpool(held.engine.vector, image, options.model)).tolist()
 
     @app.get("/api/pages/{page_id:path}")
     def page_image(page_id: str) -> Response:
-        if page_id not in engine.corpus.corpus:  # a name that is looked up, never a path that is opened
+        if page_id not in held.engine.corpus.corpus:  # a name that is looked up, never a path that is opened
             raise Refused("There is no such page in the collection.", 404)
-        if page_id in engine.corpus.paths:
-            return FileResponse(engine.corpus.paths[page_id])
+        if page_id in held.engine.corpus.paths:
+            return FileResponse(held.engine.corpus.paths[page_id])
         content = io.BytesIO()
-        engine.corpus.image(page_id).convert("RGB").save(content, "PNG")
+        held.engine.corpus.image(page_id).convert("RGB").save(content, "PNG")
         return Response(content.getvalue(), media_type="image/png")
 
     return app
@@ -209,7 +211,7 @@ def _sentence(text: str, status: int) -> JSONResponse:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: open `address` in a browser, `stop()` ends it."""
+    """A running server: open `address` in a browser; `stop()` ends it and lets go of the engine and its models."""
 
     address: str
     _server: uvicorn.Server
@@ -218,6 +220,7 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+        self._server.config.app.state.engine = None
 
     def wait(self) -> None:
         """Until it ends; Ctrl+C ends it."""
