@@ -1,6 +1,4 @@
-"""Work on several workers, and what it costs."""
-
-from collections.abc import Mapping, Sequence
+"""Work on several workers."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,17 +24,4 @@ def timeline(batches: pd.DataFrame, title: str = "Who encoded when") -> Figure:
         axes.set_yticks(range(len(workers)), [f"worker {k + 1}" for k in range(len(workers))])
         axes.invert_yaxis()
         axes.set(xlabel="seconds since the first batch began; the number is a batch's pages", title=title)
-    return fig
-
-
-def by_pages(lines: Mapping[str, Sequence[tuple[float, float]]], ylabel: str, title: str) -> Figure:
-    """A line for each name through its points (pages, value), both axes logarithmic. Raises CourseError for no line."""
-    need(lines, "at least one line")
-    with canvas(4.4) as (fig, axes):
-        for k, (name, points) in enumerate(lines.items()):
-            color, marker = MARKS[k % len(MARKS)]
-            look = {"color": color, "marker": marker, "ls": "-" if k < len(MARKS) else "--"}
-            axes.loglog(*zip(*points, strict=True), label=name, **look)
-        axes.set(xlabel="pages (logarithmic scale)", ylabel=ylabel, title=title)
-        axes.legend(frameon=False)
     return fig

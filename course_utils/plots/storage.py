@@ -1,6 +1,6 @@
-"""What storing vectors costs: score by bytes a page, milliseconds by number of vectors."""
+"""What storing vectors costs: score by bytes a page, milliseconds by number of vectors, dollars by pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -35,15 +35,27 @@ def by_vectors(milliseconds: Mapping[str, Mapping[int, float]], title: str = "Ti
 
     milliseconds: way to number of vectors to milliseconds.
     """
-    _lines(milliseconds)
-    with canvas(4.0) as (fig, axes):
-        for (name, line), (color, marker) in zip(milliseconds.items(), LOOKS, strict=False):
+    return _logarithmic(milliseconds, 4.0, "vectors", "milliseconds a query (logarithmic scale)", title)
+
+
+def by_pages(lines: Mapping[str, Sequence[tuple[float, float]]], ylabel: str, title: str) -> Figure:
+    """A line for each name through its points (pages, value), five at most. Raises CourseError for no line."""
+    return _logarithmic({name: dict(points) for name, points in lines.items()}, 4.4, "pages", ylabel, title)
+
+
+def _logarithmic(
+    lines: Mapping[str, Mapping[float, float]], height: float, what: str, ylabel: str, title: str
+) -> Figure:
+    """A line for each name by the number of `what`, both axes logarithmic, a tick at each number."""
+    _lines(lines)
+    with canvas(height) as (fig, axes):
+        for (name, line), (color, marker) in zip(lines.items(), LOOKS, strict=False):
             axes.loglog(*zip(*sorted(line.items()), strict=True), color=color, marker=marker, ms=7, lw=1.8, label=name)
-        sizes = sorted({size for line in milliseconds.values() for size in line})
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        sizes = sorted({size for line in lines.values() for size in line})
+        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.minorticks_off()
-        axes.yaxis.set_major_formatter(lambda size, _: f"{size:,.4g}")
-        axes.set(xlabel="vectors (logarithmic scale)", ylabel="milliseconds a query (logarithmic scale)", title=title)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+        axes.set(xlabel=f"{what} (logarithmic scale)", ylabel=ylabel, title=title)
         axes.legend(frameon=False)
     return fig
 
