@@ -18,6 +18,8 @@ import psutil
 NOISE = (
     ("transformers.image_utils", "Image decoding with `torchvision` is deprecated"),  # torchvision is pinned
     ("transformers.trainer_utils", "The tokenizer has new PAD/BOS/EOS tokens"),  # only generation would use them
+    # about speed only; a query and a page never qualify
+    ("sentence_transformers.base.losses.merged_forward", "embedding each input column in its own forward pass"),
     # defaults of SiglipTextConfig
     ("transformers.configuration_utils", "must be `None` or an integer within the vocabulary"),
 )

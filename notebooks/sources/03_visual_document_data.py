@@ -140,7 +140,7 @@ for what, data in broken.items():
         print(f"{what}: ValueError: {str(error)[:120]}")
 
 # %% [markdown]
-# You saw one error and one warning; the other two pass without either (the notes concern speed only).
+# You saw one error and one warning; the other two pass without either.
 #
 # - **Image before query**: pages now act as queries. The library warns only because it knows the name
 #   `query`.

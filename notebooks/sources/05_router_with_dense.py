@@ -8,7 +8,7 @@
 # - use a control to separate the tower's gain from that of more training
 # - compare a Router with a vision-language model: score, parameters, seconds, and queries in unseen words
 #
-# **Time** tiny 5 min · t4 about 20 min · full about 40 min (the two on a GPU are estimates, not measured here)
+# **Time** tiny 4 min · t4 about 20 min · full about 40 min (the two on a GPU are estimates, not measured here)
 #
 # **Learning time** about 40 min
 #

@@ -7,7 +7,7 @@
 # - find out what a model gets wrong by looking at won and lost queries
 # - say whether a difference is significant, and what that does and does not mean
 #
-# **Time** tiny 4 min · t4 about 30 min · full about 30 min (estimates on a GPU)
+# **Time** tiny 2 min · t4 about 30 min · full about 30 min (estimates on a GPU)
 #
 # **Learning time** about 40 min
 #

@@ -304,7 +304,6 @@ if P.lora:
 loss = losses.ListNetLoss(ready, mini_batch_size=P.mini_batch_size)
 trainer = CrossEncoderTrainer(model=ready, args=arguments, train_dataset=train_lists, loss=loss)
 trainer.train()
-ready.to(getattr(torch, P.dtype))  # `predict` wants one type throughout
 run.record("steps/ready", trainer.state.global_step)
 after_training = dev_evaluator(ready)["dev_ndcg@10"]
 run.record("ndcg@10/dev/ready", before_training)

@@ -381,7 +381,8 @@ if __name__ == "__main__":
 # We take the country reports of lesson 12, so many PDFs that they have about 240 pages. `wanted` has the page ids that
 # must be in the table at the end. Predict: how many times the pages a second do two workers encode, one core each?
 # We count the seconds in which all workers were at work; starting Ray and loading the model comes on top. Two workers
-# are less than twice as fast where they share memory and caches, or where something else runs on the machine.
+# are less than twice as fast where they share memory and caches, or where something else needs a core, such as drawing
+# the pages.
 
 # %%
 pdfs, wanted, most = run.folder / "pdfs", [], ROWS or 240
