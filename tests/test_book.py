@@ -22,7 +22,7 @@ LESSON = find_lessons(NOTEBOOKS, ["07"])[0]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 TABLE = "<table border='1'><thead><tr><th>query</th><th>NDCG@10</th></tr></thead><tbody><tr><td>a</td><td>1</td></tr></tbody></table>"
 AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"  # npm install --prefix build/axe axe-core
-RUN_AXE = """<script src="axe.min.js"></script><script>
+RUN_AXE = """<style>* { transition: none !important }</style><script src="axe.min.js"></script><script>
 document.documentElement.dataset.mode = document.documentElement.dataset.theme = "THEME";
 addEventListener("load", () => axe.run({preload: false}).then(result => {
   const pre = document.createElement("pre");

@@ -186,7 +186,7 @@ def split(pages, asked):
 
 asked, logged, test, train = {}, {}, {}, {}
 for name, folder in folders.items():
-    asked[name] = documents.read_queries(folder / "queries.csv", pages[name])
+    asked[name] = documents.read_queries(folder / "queries.csv", pages[name])[: 2 * ROWS or None]
     searched = documents.read_queries(folder / "log.csv", pages[name])
     test[name], train[name] = split(pages[name], asked[name])
     logged[name] = [(query, page) for query, page in searched if page in train[name].index]
