@@ -11,7 +11,7 @@ from course_utils.files import atomic_write, sha256
 from course_utils.machine import quiet
 from course_utils.maintain.standins import stages
 from course_utils.maintain.standins.architecture import new_model
-from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, SIGLIP, SIGLIP_VARIANTS, VARIANTS, VLM, write_cards
+from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, SIGLIP, VARIANTS, VLM, write_cards
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.pretrain import Recipe, Trainer
 from course_utils.maintain.standins.saving import save_vlm
@@ -22,6 +22,7 @@ RECIPE = Recipe(strip_steps=1500, sheet_steps=1200, crop_steps=300, page_steps=9
 SIGLIP_RECIPES = (
     SiglipRecipe(steps=2200, learning_rate=1e-3),
     SiglipRecipe(steps=850, learning_rate=6e-4, pages=30, sheets=2, turned=0, upright=0, seed=7),
+    SiglipRecipe(steps=1450, learning_rate=6e-4, sheets=6, turned=0, upright=0, seed=8),
 )
 
 
@@ -79,8 +80,8 @@ def _reading(folder: Path, tell: Callable[[str], None]) -> Path:
 def _siglip(folder: Path, tell: Callable[[str], None]) -> None:
     reader, processor = stages.load(paths.MODELS / VLM)
     model, its_processor = new_siglip(reader, processor.tokenizer)
-    pages = GeneralPages(folder, SIGLIP_VARIANTS, width=SIDE)
-    teacher, trainer = Teacher(processor.tokenizer, GeneralPages(folder, VARIANTS), folder), None
+    pages = GeneralPages(folder, VARIANTS, width=SIDE)
+    teacher, trainer = Teacher(its_processor.tokenizer, pages, folder), None
     for part, recipe in enumerate(SIGLIP_RECIPES, start=1):
         before = trainer
         place = folder / f"siglip-{part}"

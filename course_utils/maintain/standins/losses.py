@@ -10,6 +10,12 @@ def state(hidden: torch.Tensor, ids: torch.Tensor, end: int) -> torch.Tensor:
     return F.normalize(hidden[torch.arange(len(ids)), at], dim=-1)
 
 
+def both_ways(logits: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of each query's page and of each page's query; they lie on the diagonal."""
+    labels = torch.arange(len(logits))
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
 def match(scale: torch.Tensor, queries: torch.Tensor, documents: torch.Tensor, ids: list[str], pages: int):
     """Each query's document among all, each document's query; and the share of pages that their queries find.
 

@@ -3,10 +3,11 @@
 That tower knows places by rotary positions, which SigLIP does not have. Training begins with them and turns them down
 step by step, so that learned positions take over: as they go much of the reading is lost, and has to come back without them.
 
-Four losses: *read* as in pretraining, on pages and on sheets of headings; *match* page and query by SigLIP's own two
+Five losses: *read* as in pretraining, on pages and on sheets of headings; *match* page and query by SigLIP's own two
 towers, as a softmax over the batch and as SigLIP's sigmoid; *imitate*: text, seen through a linear layer, points where
 all-MiniLM-L6-v2 puts it; *headings*: through the same layer, a page is nearer to the point of its own headings than to
-those of all other pages. That layer is thrown away: the finished model's space is nobody else's.
+those of all other pages; *asked*: through it again, a page is nearer to a query of its own than to the other pages'
+queries. That layer is thrown away: the finished model's space is nobody else's.
 """
 
 import copy
@@ -24,10 +25,11 @@ from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipImageProce
 
 from course_utils.maintain.standins.architecture import IMAGE_MEAN, IMAGE_STD
 from course_utils.maintain.standins.general_pages import GRID_ROWS, GeneralPages
+from course_utils.maintain.standins.losses import both_ways
 from course_utils.maintain.standins.pictures import Words, cells, picture, sheet, strip
 from course_utils.maintain.standins.pretrain import IMITATION, TEACHER_WIDTH, title_words
 from course_utils.maintain.standins.reading import Reading
-from course_utils.maintain.standins.texts import LookAlikes, Teacher
+from course_utils.maintain.standins.texts import Asked, LookAlikes, Teacher
 from course_utils.maintain.standins.training import Resumable, decayed_and_not
 from course_utils.pages.queries import query
 
@@ -198,7 +200,7 @@ class SiglipTrainer(Resumable):
     ):
         self.model, self.tokenizer, self.recipe = model, processor.tokenizer, recipe
         self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
-        self.reading = Reading(self.tokenizer, corpus)
+        self.reading, self.asked = Reading(self.tokenizer, corpus), Asked(corpus, folder.parent)
         drawing = {page.id: k for k, page in enumerate(teacher.pages)}
         of_page = teacher.of_page[[drawing[page.id] for page in corpus.pages]]
         self.headings, self.heading_of = F.normalize(of_page, dim=-1).unique(dim=0, return_inverse=True)
@@ -232,13 +234,19 @@ class SiglipTrainer(Resumable):
         """What the image tower makes of pictures, unit vectors (n, 192); the loss of reading, and the share read right."""
         images = torch.from_numpy(np.stack([image for image, _ in pictures])).float() / 255
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
-        out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
-        blocks = out.last_hidden_state[..., :CONTENT].reshape(len(pictures), GRID, 2, GRID, 2, CONTENT).transpose(2, 3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # faster where the processor has it
+            out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
+        blocks = (
+            out.last_hidden_state[..., :CONTENT]
+            .float()
+            .reshape(len(pictures), GRID, 2, GRID, 2, CONTENT)
+            .transpose(2, 3)
+        )
         targets = [cells(words, GRID_ROWS, self.reading.columns_of, GRID) for _, words in pictures]
         read, right = self.reading.loss(
             self.merger(blocks.reshape(-1, CONTENT)), self.table, self.scales[0].exp(), targets
         )
-        return F.normalize(out.pooler_output, dim=-1), read, right
+        return F.normalize(out.pooler_output.float(), dim=-1), read, right
 
     @functools.cached_property
     def _strips(self) -> list[tuple[np.ndarray, Words]]:
@@ -260,7 +268,6 @@ class SiglipTrainer(Resumable):
         queries = self.embed_texts([query(corpus.pages[k], corpus.forms[k], "general", rng) for k in chosen])
         labels, cosines = torch.arange(len(chosen)), queries @ states.T
         logits = self.scales[1].exp() * cosines
-        match = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         sign = 2 * torch.eye(len(chosen)) - 1
         sigmoid = (
             -F.logsigmoid(sign * (self.model.logit_scale.exp() * cosines.detach() + self.model.logit_bias))
@@ -271,19 +278,24 @@ class SiglipTrainer(Resumable):
         texts = rng.sample(range(len(self.teacher.texts)), recipe.texts)
         ours = self.embed_texts([self.teacher.texts[k] for k in texts]) @ self.view.T
         imitate = 1 - F.cosine_similarity(ours, self.teacher.vectors[texts]).mean()
-        named = self.scales[2].exp().clamp(max=60) * states @ F.normalize(self.headings @ self.view, dim=-1).T
+        scale = self.scales[2].exp().clamp(max=60)
+        named = scale * states @ F.normalize(self.headings @ self.view, dim=-1).T
+        asked = scale * F.normalize(self.asked.of(chosen, step) @ self.view, dim=-1) @ states.T
         headings = self.heading_of[chosen]
-        right, headings_right = (
-            (found.argmax(1) == wanted).float().mean().item() for found, wanted in ((logits, labels), (named, headings))
+        right, headings_right, asked_right = (
+            (found.argmax(1) == wanted).float().mean().item()
+            for found, wanted in ((logits, labels), (named, headings), (asked, labels))
         )
         return {
             "read": read,
-            "match": match,
+            "match": both_ways(logits),
             "sigmoid": 0.1 * sigmoid,
             "imitate": IMITATION * imitate,
             "headings": F.cross_entropy(named, headings),
+            "asked": both_ways(asked),
             "read_right": read_right,
             "right": right,
             "headings_right": headings_right,
+            "asked_right": asked_right,
             "rotary": self.rotary.strength,
         }

@@ -6,10 +6,12 @@ import random
 import re
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load_file, save
 from sentence_transformers import SentenceTransformer
 
 from course_utils.checkpoints import minilm_folder
+from course_utils.files import atomic_write
 from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.pages.facts import Page, wordings
 from course_utils.pages.queries import BY_NAME, FORM_NAMES, query
@@ -83,6 +85,18 @@ def plain_words(tokenizer) -> list[str]:
     return sorted(word for word in words if word[:5] not in apart)
 
 
+def _embedded(folder: Path, name: str, texts: dict[str, list[str]]) -> dict[str, torch.Tensor]:
+    """The teacher's vectors of some lists of texts, embedded once and kept in `folder`."""
+    key = hashlib.sha256(json.dumps(list(texts.values())).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{key}.safetensors"
+    if not path.exists():
+        model = SentenceTransformer(str(minilm_folder()), device="cpu")
+        vectors = {part: model.encode(found, batch_size=128, convert_to_tensor=True) for part, found in texts.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, save(vectors))
+    return load_file(path)
+
+
 class Teacher:
     """What all-MiniLM-L6-v2 makes of general queries, of plain words put together by chance, and of every page's headings.
 
@@ -96,17 +110,7 @@ class Teacher:
         headings = [heading(page) for page in corpus.pages]
         different = sorted(set(headings))
         self.pages = corpus.pages
-        key = hashlib.sha256(json.dumps([self.texts, different]).encode()).hexdigest()[:16]
-        path = folder / f"teacher-{key}.safetensors"
-        if not path.exists():
-            model = SentenceTransformer(str(minilm_folder()), device="cpu")
-            vectors = {"texts": self.texts, "headings": different}
-            vectors = {
-                name: model.encode(found, batch_size=128, convert_to_tensor=True) for name, found in vectors.items()
-            }
-            save_file(vectors, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
-        found = load_file(path)
+        found = _embedded(folder, "teacher", {"texts": self.texts, "headings": different})
         self.vectors = found["texts"]
         at = {heading: k for k, heading in enumerate(different)}
         self.of_page = found["headings"][[at[heading] for heading in headings]]
@@ -124,3 +128,21 @@ class Teacher:
         if way < 0.55:
             phrase += " " + rng.choice(wordings()[page.topic]["general"])
         return rng.choice(BY_NAME["general"]).format(phrase=phrase, country=page.country.name) if way < 0.85 else phrase
+
+
+class Asked:
+    """all-MiniLM-L6-v2's vectors of `KINDS` general queries of every drawing of `corpus`."""
+
+    KINDS = 6
+
+    def __init__(self, corpus: GeneralPages, folder: Path):
+        rng = random.Random("asked")
+        pairs = zip(corpus.pages, corpus.forms, strict=True)
+        texts = [query(page, form, "general", rng) for page, form in pairs for _ in range(self.KINDS)]
+        different = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+        self._vectors = _embedded(folder, "asked", {"queries": list(different)})["queries"]
+        self._at = torch.tensor([different[text] for text in texts]).reshape(-1, self.KINDS)
+
+    def of(self, drawings: list[int], kind: int) -> torch.Tensor:
+        """One query of each of `drawings`, (n, 384)."""
+        return self._vectors[self._at[drawings, kind % self.KINDS]]
