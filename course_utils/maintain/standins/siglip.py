@@ -193,7 +193,7 @@ def _flat_patches(convolution: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
 
 
 class SiglipTrainer(Resumable):
-    """Trains a SiglipModel in place on pages of `corpus`, drawn 288 x 288."""
+    """Trains a SiglipModel in place on pages of `corpus`, drawn 288 x 288; `teacher` is of the same drawings."""
 
     def __init__(
         self, model, processor, reader, corpus: GeneralPages, teacher: Teacher, recipe: SiglipRecipe, folder: Path
@@ -201,9 +201,7 @@ class SiglipTrainer(Resumable):
         self.model, self.tokenizer, self.recipe = model, processor.tokenizer, recipe
         self.corpus, self.teacher, self.look_alikes = corpus, teacher, LookAlikes(corpus.pages)
         self.reading, self.asked = Reading(self.tokenizer, corpus), Asked(corpus, folder.parent)
-        drawing = {page.id: k for k, page in enumerate(teacher.pages)}
-        of_page = teacher.of_page[[drawing[page.id] for page in corpus.pages]]
-        self.headings, self.heading_of = F.normalize(of_page, dim=-1).unique(dim=0, return_inverse=True)
+        self.headings, self.heading_of = F.normalize(teacher.of_page, dim=-1).unique(dim=0, return_inverse=True)
         self.table = reader.get_input_embeddings().weight.detach().float()
         self.merger = copy.deepcopy(reader.model.visual.merger)
         self.scales = nn.Parameter(torch.tensor([15.0, 10.0, 10.0]).log())  # read, match, headings
@@ -236,17 +234,13 @@ class SiglipTrainer(Resumable):
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
         with torch.autocast("cpu", dtype=torch.bfloat16):  # faster where the processor has it
             out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
-        blocks = (
-            out.last_hidden_state[..., :CONTENT]
-            .float()
-            .reshape(len(pictures), GRID, 2, GRID, 2, CONTENT)
-            .transpose(2, 3)
-        )
+        tokens, pooled = out.last_hidden_state.float(), out.pooler_output.float()
+        blocks = tokens[..., :CONTENT].reshape(len(pictures), GRID, 2, GRID, 2, CONTENT).transpose(2, 3)
         targets = [cells(words, GRID_ROWS, self.reading.columns_of, GRID) for _, words in pictures]
         read, right = self.reading.loss(
             self.merger(blocks.reshape(-1, CONTENT)), self.table, self.scales[0].exp(), targets
         )
-        return F.normalize(out.pooler_output.float(), dim=-1), read, right
+        return F.normalize(pooled, dim=-1), read, right
 
     @functools.cached_property
     def _strips(self) -> list[tuple[np.ndarray, Words]]:

@@ -100,7 +100,8 @@ def _embedded(folder: Path, name: str, texts: dict[str, list[str]]) -> dict[str,
 class Teacher:
     """What all-MiniLM-L6-v2 makes of general queries, of plain words put together by chance, and of every page's headings.
 
-    `texts`, `vectors` (n, 384) in the same order, and `of_page` (drawings, 384) in the order of `pages`. Embedded once and kept in `folder`.
+    `texts`, `vectors` (n, 384) in the same order, and `of_page` (drawings, 384) in the order of the corpus. Embedded
+    once and kept in `folder`.
     """
 
     def __init__(self, tokenizer, corpus: GeneralPages, folder: Path, count: int = TEACHER_TEXTS):
@@ -109,7 +110,6 @@ class Teacher:
         self.texts = [self._text(corpus, words, rng) for _ in range(count)]
         headings = [heading(page) for page in corpus.pages]
         different = sorted(set(headings))
-        self.pages = corpus.pages
         found = _embedded(folder, "teacher", {"texts": self.texts, "headings": different})
         self.vectors = found["texts"]
         at = {heading: k for k, heading in enumerate(different)}
