@@ -117,7 +117,7 @@ def _unit_rows(embeddings) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, its 95% interval, and the number of queries that it stands on."""
+    """An estimate, its 95% interval (ends rounded to three places), and the number of queries that it stands on."""
 
     mean: float
     low: float
@@ -198,8 +198,8 @@ def _interval(statistic: Callable, columns: Sequence[np.ndarray], seed: int, res
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # where `error_cut` leaves resamples out
         drawn = stats.bootstrap(columns, statistic, **options).bootstrap_distribution
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Interval(estimate, float(low), float(high), queries)
+    low, high = np.round(np.nanpercentile(drawn, [2.5, 97.5]), 3)  # as printed, so that code and reader agree on zero
+    return Interval(estimate, min(float(low), estimate), max(float(high), estimate), queries)
 
 
 def _draws(scores: np.ndarray, seed: int, resamples: int) -> dict[str, Any]:

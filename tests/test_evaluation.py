@@ -139,6 +139,12 @@ def test_the_error_cut_is_the_share_of_the_error_that_is_gone():
     assert (rare.low, rare.mean, rare.high) == (1, 1, 1)
 
 
+def test_an_interval_whose_printed_end_is_zero_does_not_lie_above_zero():
+    gain = paired_bootstrap(np.zeros(1000), np.full(1000, 0.0004) + np.tile([1e-4, -1e-4], 500))
+    assert 0 < gain.mean <= gain.high and "[0.000, " in str(gain) and not gain.low > 0
+    assert bootstrap([0.12345, 0.12345]).high == 0.12345, "no narrower than its mean"
+
+
 def test_one_query_has_an_interval_of_no_width():
     assert bootstrap([0.5]) == paired_bootstrap([0.25], [0.75]) == Interval(0.5, 0.5, 0.5, 1)
 

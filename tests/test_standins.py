@@ -17,11 +17,12 @@ from course_utils import checkpoints, paths
 from course_utils.errors import CourseError
 from course_utils.maintain.standins import english, pictures
 from course_utils.maintain.standins.architecture import new_model
+from course_utils.maintain.standins.comparing import start_to_compare
 from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
-from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
+from course_utils.maintain.standins.language import LanguageModel, LanguageRecipe, LanguageTrainer
 from course_utils.maintain.standins.pretrain import Recipe, Trainer, flat_patches, patches
-from course_utils.maintain.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, pair
+from course_utils.maintain.standins.reranker import PAGE, RerankerRecipe, RerankerTrainer, deeper, pair
 from course_utils.maintain.standins.saving import save_reranker, save_vlm
 from course_utils.maintain.standins.siglip import SIDE, Rotary, SiglipRecipe, SiglipTrainer, new_siglip
 from course_utils.maintain.standins.texts import FUNCTION_WORDS, LookAlikes, Teacher, heading, plain_words
@@ -167,7 +168,6 @@ def test_a_missing_checkpoint_is_named_with_what_to_do(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["siglip", "tower", "language", "whole", "reranker"])
 def test_a_training_stopped_and_resumed_is_the_same_as_in_one_go(corpus, teacher, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("course_utils.maintain.standins.language.SIZES", (GRIDS.index(OWN),))
-    monkeypatch.setattr("course_utils.maintain.standins.reranker.SIZES", (GRIDS.index(OWN),))
 
     def make(folder):
         model, processor = new_model()
@@ -182,8 +182,10 @@ def test_a_training_stopped_and_resumed_is_the_same_as_in_one_go(corpus, teacher
             recipe = LanguageRecipe(3, 1e-3, pages=4, others=2, texts=(("prose", 3), ("asked", 2)))
             return model, WholeTrainer(*inputs, some_english(corpus), recipe, folder)
         if kind == "reranker":
-            recipe = RerankerRecipe(3, 1e-3, queries=4, in_words=1, texts=2, candidates=3, depth=5)
-            return model, RerankerTrainer(*inputs, looked_at(model, corpus), some_english(corpus), recipe, folder)
+            recipe = RerankerRecipe(3, 1e-3, queries=(1, 3), texts=(1, 2), depth=5)
+            first = LanguageModel(model, processor.tokenizer, looked_at(model, corpus))
+            deep = deeper(model)
+            return deep, RerankerTrainer(deep, first, corpus, some_english(corpus), recipe, folder)
         wide = GeneralPages(tmp_path, 1, splits().general[:12], width=SIDE)
         siglip, its_processor = new_siglip(model, processor.tokenizer)
         recipe = SiglipRecipe(3, 1e-3, sheets=2, pages=4, texts=4, pool=12)
@@ -298,27 +300,55 @@ def test_siglip_loads_with_two_modalities_and_one_vector_for_each(corpus, tmp_pa
         assert model.encode([content]).shape == (1, 192)
 
 
-def test_the_reranker_is_trained_on_what_the_library_feeds_it(corpus, tmp_path):
+@pytest.fixture
+def reranking(corpus, tmp_path):
+    """A trainer of a reranker whose layers are all by chance, and its processor."""
     model, processor = new_model()
-    save_reranker(model, processor, tmp_path / "reranker")
+    first = LanguageModel(model, processor.tokenizer, looked_at(model, corpus))
+    recipe = RerankerRecipe(1, 1e-3, queries=(1, 1), texts=(1, 1), depth=8)
+    return RerankerTrainer(deeper(model), first, corpus, some_english(corpus), recipe, tmp_path / "run"), processor
+
+
+def test_the_reranker_is_trained_on_what_the_library_feeds_it(reranking, corpus, tmp_path):
+    trainer, processor = reranking
+    trainer.model.to(torch.bfloat16).float()  # the weights that are saved
+    save_reranker(trainer.model, processor, tmp_path / "reranker")
     library = CrossEncoder(str(tmp_path / "reranker"), device="cpu", model_kwargs={"dtype": "float32"})
     pairs = [("exports of Chad", Image.fromarray(corpus.images[0])), ("exports of Chad", "a page in words")]
     theirs = library.predict(pairs, activation_fn=torch.nn.Identity())
-
-    model = library[0].model  # the same weights, rounded to bfloat16
-    trainer = RerankerTrainer(
-        model,
-        processor,
-        corpus,
-        looked_at(model, corpus),
-        some_english(corpus),
-        RerankerRecipe(1, 1e-3),
-        tmp_path / "run",
-    )
+    trainer.first.seen = looked_at(trainer.model, corpus)  # rounded, too
+    trainer.seen = trainer.first.seen
     with torch.no_grad():
-        ours = [
-            trainer.score([pair("exports of Chad", PAGE)], [0], GRIDS.index(OWN)),
-            trainer.score([pair("exports of Chad", "a page in words")], [], GRIDS.index(OWN)),
+        states = [
+            trainer.read([pair("exports of Chad", PAGE)], [0])[0],
+            trainer.read([pair("exports of Chad", "a page in words")], [])[0],
         ]
-    trainer.close()
-    assert np.allclose(theirs, torch.cat(ours).numpy(), atol=1e-3)
+        ours = trainer.score(torch.cat(states))
+    assert np.allclose(theirs, ours.numpy(), atol=1e-3)
+
+
+def test_a_reranker_starts_as_the_dot_product_of_query_and_document(reranking, corpus):
+    trainer, _ = reranking
+    start_to_compare(trainer, batches=3, queries=12)
+    rng = random.Random(0)
+    both = [pair(trainer.asked(k, rng), PAGE) for k in range(12) for _ in range(4)]
+    with torch.no_grad():
+        last, halfway = trainer.read(both, [rng.randrange(12) for _ in both])
+        scores, ends = trainer.score(last), halfway.at_ends() * trainer.gain
+        ends = torch.nn.functional.normalize(ends, dim=2)
+        ends = ends - ends.mean((0, 1))
+    cosines = ends.prod(1).sum(1)
+    assert torch.corrcoef(torch.stack([scores, cosines]))[0, 1] > 0.7
+
+
+def test_a_deeper_model_is_the_same_function_until_its_new_layers_learn():
+    model, processor = new_model()
+    deep = deeper(model, 2)
+    inputs = processor.tokenizer(["exports of Chad"], return_tensors="pt", add_special_tokens=False)
+    with torch.no_grad():
+        states = [m.model(**inputs).last_hidden_state for m in (model, deep)]
+    assert torch.allclose(*states, atol=1e-6)
+    assert deep.config.text_config.num_hidden_layers == model.config.text_config.num_hidden_layers + 2
+    assert deep.lm_head.weight is deep.get_input_embeddings().weight
+    deep.model(**inputs).last_hidden_state.sum().backward()
+    assert deep.model.language_model.layers[-1].mlp.down_proj.weight.grad.abs().max() > 0

@@ -38,11 +38,10 @@ def forest(gains: Mapping[str, Interval], title: str = "Gains, with 95% interval
         better, worse, unclear = "interval above 0: better", "interval below 0: worse", "contains 0: cannot tell"
         looks = {better: (AFTER, "D"), worse: (BEFORE, "s"), unclear: (OTHER, "o")}
         for row, gain in enumerate(gains.values()):
-            low, high = round(gain.low, 3), round(gain.high, 3)  # as printed, so that colour and text agree
-            side = better if low > 0 else worse if high < 0 else unclear
+            side = better if gain.low > 0 else worse if gain.high < 0 else unclear
             color, marker = looks[side]
             point(axes, gain, row, color, marker, label=side)
-            label = f"{gain.mean:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
+            label = f"{gain.mean:+z.3f} [{gain.low:+z.3f}, {gain.high:+z.3f}]"
             note(axes, label, (gain.mean, row), (0, 8), ha="center", va="bottom", fontsize=9.5)
         axes.axvline(0, color=DARK, lw=1.4)
         rows_axis(axes, [f"{name}\nn={gain.n}" for name, gain in gains.items()], margin=0.4)

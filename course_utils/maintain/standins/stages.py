@@ -16,12 +16,13 @@ from course_utils import paths
 from course_utils.files import atomic_write
 from course_utils.machine import quiet
 from course_utils.maintain.standins.cards import EMBEDDER, RERANKER, VARIANTS, VLM
+from course_utils.maintain.standins.comparing import start_to_compare
 from course_utils.maintain.standins.english import English
 from course_utils.maintain.standins.general_pages import GeneralPages
-from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrainer
-from course_utils.maintain.standins.reranker import RerankerRecipe, RerankerTrainer
+from course_utils.maintain.standins.language import LanguageModel, LanguageRecipe, LanguageTrainer
+from course_utils.maintain.standins.reranker import RerankerRecipe, RerankerTrainer, deeper
 from course_utils.maintain.standins.saving import save_embedder, save_reranker, save_vlm
-from course_utils.maintain.standins.tower import Seen, TowerRecipe, TowerTrainer
+from course_utils.maintain.standins.tower import GRIDS, OWN, Seen, TowerRecipe, TowerTrainer
 from course_utils.maintain.standins.vocabulary import widen
 from course_utils.maintain.standins.whole import WholeTrainer
 
@@ -29,7 +30,8 @@ TOWER_RECIPE = TowerRecipe(steps=440, learning_rate=8e-4)
 SEEN = (6000, 17976, 9000, 5000)  # drawings at each of tower.GRIDS
 LANGUAGE_RECIPE = LanguageRecipe(steps=2000, learning_rate=8e-4)
 WHOLE_RECIPE = LanguageRecipe(steps=800, learning_rate=4e-4, pages=40, others=8, seed=1)
-RERANKER_RECIPE = RerankerRecipe(steps=600, learning_rate=6e-4)
+KEEP_RECIPE = RerankerRecipe(300, 1e-3, queries=(6, 16), texts=(6, 8), own_layers=1.0, keep_only=True, seed=3)
+RERANKER_RECIPE = RerankerRecipe(1100, 6e-4, queries=(4, 16), texts=(4, 14), seed=4)
 TEXTS = {"prose": 40_960, "asked": 16_384, "templates": 24_576, "headings": 8192}
 
 
@@ -108,11 +110,17 @@ def reranker(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
     """From the finished raw VLM in `start`: the reranker."""
     result = folder / "vlm-reranker"
     if not is_done(result):
-        model, processor = load(start)
+        before, processor = load(start)
         corpus = general_pages(folder)
-        seen = Seen(model, corpus, SEEN, folder)
-        inputs = model, processor, corpus, seen, embedded(corpus, folder, ("templates", "headings"))
-        trainer = RerankerTrainer(*inputs, RERANKER_RECIPE, folder / "reranker")
+        at_own = tuple(count if grid == OWN else 0 for grid, count in zip(GRIDS, SEEN, strict=True))
+        first = LanguageModel(before, processor.tokenizer, Seen(before, corpus, at_own, folder))
+        model = deeper(before)
+        inputs = model, first, corpus, embedded(corpus, folder, ("templates", "headings"))
+        trainer = RerankerTrainer(*inputs, KEEP_RECIPE, folder / "reranker-1")
+        for line in trainer.run(save_every=100):
+            tell(line)
+        start_to_compare(trainer)
+        trainer = RerankerTrainer(*inputs, RERANKER_RECIPE, folder / "reranker-2")
         finish(trainer, model, processor, result, tell)
     return result
 

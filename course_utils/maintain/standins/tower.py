@@ -127,7 +127,7 @@ class Seen:
     """What a frozen tower makes of drawings of general pages, moved a little, at each of GRIDS.
 
     It is kept as float16 in a file named by the tower's weights and the size. The first `counts[g]` drawings are
-    seen at `GRIDS[g]`; a larger count goes on where a smaller one ended.
+    seen at `GRIDS[g]` (none at a size with no count); a larger count goes on where a smaller one ended.
     """
 
     def __init__(self, model, corpus: GeneralPages, counts: tuple[int, ...], folder: Path, batch: int = 24):
@@ -137,8 +137,10 @@ class Seen:
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         layers = 1 + len(tower.config.deepstack_visual_indexes)
-        self.layers: list[np.memmap] = []
-        for grid, count in zip(GRIDS, counts, strict=True):
+        self.layers: dict[int, np.memmap] = {}
+        for size, (grid, count) in enumerate(zip(GRIDS, counts, strict=True)):
+            if not count:
+                continue
             stem = folder / f"seen-{digest.hexdigest()[:12]}-{grid[0] * grid[1]}"
             shape = (count, layers, grid[0] * grid[1], tower.config.out_hidden_size)
             raw, done = stem.with_suffix(".raw"), stem.with_suffix(".done")
@@ -150,7 +152,7 @@ class Seen:
                 if first // batch % 20 == 0 or part.stop == count:
                     kept.flush()
                     atomic_write(done, str(part.stop))
-            self.layers.append(kept)
+            self.layers[size] = kept
 
     def at(self, rows: list[int], size: int) -> SimpleNamespace:
         """The tower's output for drawings `rows` at GRIDS[size], float32, as the model asks for it."""
