@@ -11,7 +11,7 @@
 #
 # **Learning time** about 40 min
 #
-# **Memory** tiny 1.6 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
+# **Memory** tiny 1.8 GB · t4 16 GB of GPU memory · full 80 GB of GPU memory
 #
 # **Read first** nothing; lesson 07 trains the retriever whose results are reranked here
 
@@ -52,7 +52,7 @@ P = load_profile(PROFILE)
 MINED = ROWS or 700  # training queries with near misses
 NEAR = 2  # near misses beside each right page in training
 CHEAP = P.dimensions[-1]  # dimensions of the cheap first stage
-rates = (3e-4, {r"embed_tokens": 1e-3}) if P.drawn else (P.learning_rate, P.word_rates)
+rates = (1e-4, {r"embed_tokens": 3e-4}) if P.drawn else (P.learning_rate, P.word_rates)
 kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 run = Run("09_train_a_reranker", profile=PROFILE, seed=SEED)
 
@@ -315,7 +315,8 @@ figure
 
 # %% [markdown]
 # The loss is noisy: each point is the mean of a few batches, and some of their lists are harder than others. So judge
-# the training by the dev scores above the plot.
+# the training by the dev scores above the plot. In `tiny` they come from 60 queries, so a change of less than 0.02, up
+# or down, may be luck. The ready reranker has judged many pages before: it leaves little to learn on these candidates.
 #
 # ## 5. Two scores, one order
 #
@@ -512,9 +513,6 @@ for name, gain in gains.items():
 instead = evaluation.paired_bootstrap(retrieved[""], reranked["/cheap"])
 run.record("ndcg@10/cheap-reranked-over-full", instead)
 print(f"cheap and reranked, minus full size alone: {instead}: {verdict(instead)}")
-if "/unseen-wording" in stages and weights[""] < 0.1:
-    print(f"Unseen wording takes the weight of full size, {weights['']:.2f}: near zero.", end=" ")
-    print("So its row says little about what the reranker knows.")
 by_stage = {labels[name]: gain for name, gain in gains.items()}
 figure = plots.forest(by_stage, title=found.title("Gain of reranking, by first stage"))
 run.figure("stages", figure, "Gain in NDCG@10 of reranking each first stage, with paired 95% intervals.")
