@@ -60,7 +60,9 @@ def finish(trainer, model, processor, result: Path, tell: Callable[[str], None])
     for line in trainer.run(save_every=100):
         tell(line)
     trainer.close()
-    processor.tokenizer.backend_tokenizer.no_truncation()  # texts were cut short in training only
+    backend = processor.tokenizer.backend_tokenizer
+    backend.no_truncation()  # texts were cut short and filled up in training only
+    backend.no_padding()
     model.save_pretrained(result)
     processor.save_pretrained(result)
     atomic_write(result / "done", "")
