@@ -205,6 +205,6 @@ def _reranker(data, corpora, table) -> dict:
         "pages as all-MiniLM-L6-v2 (Apache 2.0) ranks their headings. The image tower and the words are unchanged.",
         "again": COMMAND.format(name=RERANKER, minutes=60)
         + " For these weights, 200 steps on pages told in words, with the later losses, came before the first part. The "
-        "command, run once in one go (on one core, in 64 minutes), gave test 0.930 [0.900, 0.957]; dev 0.917 [0.850, 0.983].",
+        "command, run once in one go (training took 64 minutes on one core), gave test 0.930 [0.900, 0.957]; dev 0.917 [0.850, 0.983].",
         "measured": f"share of queries whose own page scores above its four hard negatives, test {shares['test']}; dev {shares['dev']}.",
     }
