@@ -94,15 +94,13 @@ def _rehearse(lesson: Lesson, profile: Profile, served: Path, build: Path, rows:
     with serving_hub(served) as hub:
         variables = environment(hub, home, build, refused) | {"OMP_NUM_THREADS": str(threads)}
         variables["REHEARSAL_GPU"] = str(gpu_gb(profile))
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, cwd=paths.ROOT, env=variables, **options) as process:
-            try:
-                said, wrong = process.communicate(timeout=SECONDS)
-                ended = (wrong or said)[-500:] if process.returncode else ""
-            except subprocess.TimeoutExpired:
-                process.terminate()  # it ends its kernel then; killed, it would leave it running
-                process.communicate()
-                ended = f"it was stopped after {SECONDS // 60} minutes"
+        try:
+            done = subprocess.run(
+                command, cwd=paths.ROOT, env=variables, capture_output=True, text=True, timeout=SECONDS
+            )
+            ended = (done.stderr or done.stdout)[-500:] if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            ended = f"it was stopped after {SECONDS // 60} minutes"
     result.minutes = round((time.monotonic() - started) / 60, 2)
     atomic_write(build / f"{lesson.name}-requests.jsonl", "".join(json.dumps(asdict(line)) + "\n" for line in hub.log))
     shutil.rmtree(home)
