@@ -104,6 +104,7 @@ trouble.mkdir(parents=True)
 shutil.copy(first, trouble / "good.pdf")
 (trouble / "half.pdf").write_bytes(first.read_bytes()[:900])
 (trouble / "photo.pdf").write_bytes(b"GIF89a")
+pd.set_option("display.max_colwidth", None)  # whole sentences
 documents.read_folder(trouble, run.folder / "tried", PIXELS).notes
 
 # %%

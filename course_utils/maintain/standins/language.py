@@ -24,7 +24,7 @@ from course_utils.maintain.standins.losses import match, next_token, state
 from course_utils.maintain.standins.pretrain import IMITATION
 from course_utils.maintain.standins.texts import LookAlikes, caption, heading, told
 from course_utils.maintain.standins.tower import GRIDS, Seen, page_inputs, page_prompt, showing
-from course_utils.maintain.standins.training import Resumable, decayed_and_not
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
 from course_utils.pages.queries import query
 
 SIZES = (1, 2, 1, 0, 1, 3)  # places in GRIDS that the batches take in turn
@@ -52,8 +52,9 @@ class LanguageModel:
             batch = [torch.tensor(rows[k]) for k in order[first : first + size]]
             padding = self.tokenizer.pad_token_id
             ids = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=padding)
-            hidden = self.model.model(input_ids=ids, attention_mask=(ids != padding).long()).last_hidden_state
-            states.append(state(hidden, ids, self.end))
+            with mixed():
+                hidden = self.model.model(input_ids=ids, attention_mask=(ids != padding).long()).last_hidden_state
+            states.append(state(hidden.float(), ids, self.end))
         return torch.cat(states)[torch.tensor(order).argsort()]
 
     def embed_pages(self, chosen: list[int], size: int, tails: list[str] | None = None):
@@ -62,10 +63,10 @@ class LanguageModel:
         texts = [f"<|im_start|>user {page_prompt(grid)}<|im_end|>{tail}" for tail in tails or [""] * len(chosen)]
         found = self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         ids = found["input_ids"]
-        with showing(self.model, self.seen.at(chosen, size)):
+        with showing(self.model, self.seen.at(chosen, size)), mixed():
             hidden = self.model.model(
                 input_ids=ids, attention_mask=found["attention_mask"], **page_inputs(ids, self.image, grid, len(chosen))
-            ).last_hidden_state
+            ).last_hidden_state.float()
         return state(hidden, ids, self.end), hidden, ids
 
 

@@ -26,7 +26,7 @@ from course_utils.maintain.standins.losses import match, next_token, state
 from course_utils.maintain.standins.pictures import cells, picture, sheet, strip
 from course_utils.maintain.standins.reading import Reading
 from course_utils.maintain.standins.texts import LookAlikes, Teacher, caption, told
-from course_utils.maintain.standins.training import Resumable, decayed_and_not
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
 from course_utils.pages.facts import wordings
 from course_utils.pages.queries import query
 
@@ -100,7 +100,7 @@ class Trainer(Resumable):
         embed = model.model.visual.patch_embed
         embed.forward = flat_patches.__get__(embed)
         self.hook = model.model.visual.register_forward_hook(
-            lambda _, __, out: setattr(self, "seen", out.pooler_output)
+            lambda _, __, out: setattr(self, "seen", out.pooler_output.float())
         )
 
     def close(self) -> None:
@@ -115,9 +115,9 @@ class Trainer(Resumable):
 
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         ids, mask = self._tokens([f"<|im_start|>user {text}<|im_end|>" for text in texts])
-        return state(
-            self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state, ids, self.ids["<|im_end|>"]
-        )
+        with mixed():
+            hidden = self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        return state(hidden, ids, self.ids["<|im_end|>"])
 
     def pages(self, images: torch.Tensor, after: list[str] | None = None):
         """Hidden states (n, length, 192) and ids of page prompts, followed by captions where `after` is given."""
@@ -126,14 +126,21 @@ class Trainer(Resumable):
         image = "<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
         texts = [f"<|im_start|>user {image}<|im_end|>" + tail for tail in (after or [""] * n)]
         ids, mask = self._tokens(texts)
-        hidden = self.model.model(
-            input_ids=ids,
-            attention_mask=mask,
-            pixel_values=patches(images),
-            image_grid_thw=torch.tensor([[1, h // 16, w // 16]] * n),
-            mm_token_type_ids=(ids == self.ids["<|image_pad|>"]).int(),
-        ).last_hidden_state
-        return hidden, ids
+        with mixed():
+            hidden = self.model.model(
+                input_ids=ids,
+                attention_mask=mask,
+                pixel_values=patches(images),
+                image_grid_thw=torch.tensor([[1, h // 16, w // 16]] * n),
+                mm_token_type_ids=(ids == self.ids["<|image_pad|>"]).int(),
+            ).last_hidden_state
+        return hidden.float(), ids
+
+    def _look(self, images: torch.Tensor, rows: int) -> None:
+        """Show the tower pictures that are `rows` image tokens high."""
+        where = torch.tensor([[1, 2 * rows, 2 * GRID_COLUMNS]] * len(images))
+        with mixed():
+            self.model.model.visual(patches(images), grid_thw=where)
 
     def _read_loss(self, targets: list[dict[int, set[int]]]) -> tuple[torch.Tensor, float]:
         return self.reading.loss(self.seen, self.model.get_input_embeddings().weight, self.scales[0].exp(), targets)
@@ -150,7 +157,7 @@ class Trainer(Resumable):
             strip(self.corpus, self.title_words, rng, self.state["loose"].item()) for _ in range(self.recipe.strips)
         ]
         images = torch.from_numpy(np.stack([image for image, _ in made]))
-        self.model.model.visual(patches(images), grid_thw=torch.tensor([[1, 2, 2 * GRID_COLUMNS]] * len(made)))
+        self._look(images, 1)
         read, right = self._read_loss([cells(words, 1, self.reading.columns_of) for _, words in made])
         if right > 0.7:
             self.state["loose"] += (1 - self.state["loose"]).clamp(max=0.01)
@@ -163,9 +170,7 @@ class Trainer(Resumable):
             self.strips = [strip(self.corpus, self.title_words, fixed, 1.0) for _ in range(self.recipe.pool)]
         made = [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
         images = torch.from_numpy(np.stack([image for image, _ in made]))
-        self.model.model.visual(
-            patches(images), grid_thw=torch.tensor([[1, 2 * GRID_ROWS, 2 * GRID_COLUMNS]] * len(made))
-        )
+        self._look(images, GRID_ROWS)
         targets = [cells(words, GRID_ROWS, self.reading.columns_of) for _, words in made]
         read, right = self._read_loss(targets)
         return {"read": read, "read_right": right}

@@ -32,7 +32,7 @@ from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.language import SHARPNESS, LanguageModel
 from course_utils.maintain.standins.texts import heading, told
 from course_utils.maintain.standins.tower import GRIDS, OWN, page_inputs, page_prompt, showing
-from course_utils.maintain.standins.training import Resumable, decayed_and_not
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
 from course_utils.pages.facts import wordings
 from course_utils.pages.queries import query
 
@@ -231,7 +231,7 @@ class RerankerTrainer(Resumable):
             theirs = self.drawings[drawn] if shows else self.first.embed_texts(documents)
             ours = self.first.embed_texts(asked).repeat_interleave(CANDIDATES, 0)
         both = [pair(text, document) for (text, _), document in zip(pairs, documents, strict=True)]
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # faster where the processor has it
+        with mixed():
             states, halfway = self.read(both, drawn)
         states = states.unflatten(0, (-1, CANDIDATES))
         kept = 1 - F.cosine_similarity(halfway.at_ends() * self.gain, torch.stack([ours, theirs], 1), dim=2).mean(0)

@@ -30,7 +30,7 @@ from course_utils.maintain.standins.pictures import Words, cells, picture, sheet
 from course_utils.maintain.standins.pretrain import IMITATION, TEACHER_WIDTH, title_words
 from course_utils.maintain.standins.reading import Reading
 from course_utils.maintain.standins.texts import Asked, LookAlikes, Teacher
-from course_utils.maintain.standins.training import Resumable, decayed_and_not
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
 from course_utils.pages.queries import query
 
 SIDE = 288
@@ -232,7 +232,7 @@ class SiglipTrainer(Resumable):
         """What the image tower makes of pictures, unit vectors (n, 192); the loss of reading, and the share read right."""
         images = torch.from_numpy(np.stack([image for image, _ in pictures])).float() / 255
         images = (images - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # faster where the processor has it
+        with mixed():
             out = self.model.vision_model(images.permute(0, 3, 1, 2).contiguous())
         tokens, pooled = out.last_hidden_state.float(), out.pooler_output.float()
         blocks = tokens[..., :CONTENT].reshape(len(pictures), GRID, 2, GRID, 2, CONTENT).transpose(2, 3)

@@ -19,7 +19,7 @@ from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS
 from course_utils.maintain.standins.pictures import Words, cells, sheet, strip
 from course_utils.maintain.standins.pretrain import flat_patches, patches, title_words
 from course_utils.maintain.standins.reading import Reading
-from course_utils.maintain.standins.training import Resumable, decayed_and_not
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
 
 GRIDS = ((7, 6), (9, 7), (11, 8), (13, 10))  # image tokens of a page, rows and columns: 42, 63, 88 and 130
 OWN = (GRID_ROWS, GRID_COLUMNS)  # the size that reading was learned at
@@ -111,14 +111,17 @@ class TowerTrainer(Resumable):
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], rng) for k in chosen]
         pictures += [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
         pixels, where, placed = as_input(pictures, grid)
-        out = self.tower(pixels, grid_thw=where)
+        with mixed():
+            out = self.tower(pixels, grid_thw=where)
         targets = [cells(words, grid[0], self.reading.columns_of, grid[1]) for words in placed]
-        read, right = self.reading.loss(out.pooler_output, self.table, self.scale.exp(), targets)
+        read, right = self.reading.loss(out.pooler_output.float(), self.table, self.scale.exp(), targets)
         found = {"read": read, f"read_right_{grid[0] * grid[1]}": right}
         if grid == OWN:
-            with torch.no_grad():
+            with torch.no_grad(), mixed():
                 before = self.before(pixels, grid_thw=where)
-            layers = ((found.pooler_output, *found.deepstack_features) for found in (out, before))
+            layers = (
+                [layer.float() for layer in (seen.pooler_output, *seen.deepstack_features)] for seen in (out, before)
+            )
             found["keep"] = sum(F.mse_loss(now, old) / old.square().mean() for now, old in zip(*layers, strict=True))
         return found
 

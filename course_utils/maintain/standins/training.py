@@ -10,6 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
+def mixed() -> torch.autocast:
+    """Within it, products of matrices are in bfloat16 if the processor has instructions for that; it is slow without."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
 def decayed_and_not(
     parameters: dict[str, torch.Tensor], decay: float = 0.02, table: torch.Tensor | None = None, part: float = 1.0
 ) -> list[dict]:

@@ -16,7 +16,7 @@ from course_utils.maintain.standins.pictures import cells
 from course_utils.maintain.standins.pretrain import flat_patches
 from course_utils.maintain.standins.reading import Reading
 from course_utils.maintain.standins.tower import GRIDS, as_input, moved
-from course_utils.maintain.standins.training import decayed_and_not
+from course_utils.maintain.standins.training import decayed_and_not, mixed
 
 TOWER_RATE = 0.5  # of the learning rate
 
@@ -24,21 +24,23 @@ TOWER_RATE = 0.5  # of the learning rate
 class Looking:
     """Stands in for `Seen` while the tower is trained: looks at drawings, moved a little by `rng`, with gradients.
 
-    `words` are those of the pictures last looked at.
+    `words`, and `flat`, the tower's output, are those of the pictures last looked at.
     """
 
     def __init__(self, tower, corpus: GeneralPages):
         self.tower, self.corpus = tower, corpus
         self.counts = (len(corpus.pages),) * len(GRIDS)
-        self.rng, self.words, self.out = random.Random(0), [], None
+        self.rng, self.words, self.flat = random.Random(0), [], None
 
     def at(self, rows: list[int], size: int) -> SimpleNamespace:
         """What the tower makes of drawings `rows` at GRIDS[size], as `Seen.at` gives it."""
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], self.rng) for k in rows]
         pixels, where, self.words = as_input(pictures, GRIDS[size])
-        self.out = self.tower(pixels, grid_thw=where)
-        layers = (self.out.pooler_output, *self.out.deepstack_features)
-        first, *deep = (layer.unflatten(0, (len(rows), -1)) for layer in layers)
+        with mixed():
+            out = self.tower(pixels, grid_thw=where)
+        self.flat = out.pooler_output.float()
+        layers = (self.flat, *out.deepstack_features)
+        first, *deep = (layer.float().unflatten(0, (len(rows), -1)) for layer in layers)
         return SimpleNamespace(pooler_output=first, deepstack_features=deep)
 
 
@@ -72,5 +74,5 @@ class WholeTrainer(LanguageTrainer):
         rows, columns = GRIDS[size]
         targets = [cells(words, rows, self.reading.columns_of, columns) for words in self.looking.words]
         table = self.model.get_input_embeddings().weight.detach()
-        read, right = self.reading.loss(self.looking.out.pooler_output, table, torch.tensor(15.0), targets)
+        read, right = self.reading.loss(self.looking.flat, table, torch.tensor(15.0), targets)
         return found | {"read": 0.5 * read, "read_right": right}
