@@ -136,7 +136,7 @@ def test_the_page_model_s_lead_over_minilm_is_larger_with_the_scans(metrics):
 def test_the_sentence_on_where_the_page_model_s_lead_comes_from_is_what_the_intervals_say(ran):
     text, metrics = output_text(ran[0]), ran[1]["metrics"]
     lead, with_text = (metrics[f"ndcg@10/before-over-minilm-text/{which}/low"] for which in ("all", "text"))
-    said = "comes from the scans" if with_text <= 0 else "does not come from the scans alone"
+    said = "is shown only with the scans" if with_text <= 0 else "is shown without the scans, too"
     assert f"The page model's lead over all queries {said if lead > 0 else 'is not shown'}." in text
 
 

@@ -156,8 +156,8 @@ print(f"vectors: {vectors.label or 'your own, from lesson 07'}")
 print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vectors.pages_before.shape)}")
 
 # %% [markdown]
-# A search multiplies the query's vector with those of all pages. The vectors have length one, so each product is a
-# cosine. The page with the largest one comes first. Change `my_query` and run the cell again. Name a country, and ask
+# A search takes the dot product of the query's vector and each page's. The vectors have length one, so it is a cosine.
+# The page with the largest one comes first. Change `my_query` and run the cell again. Name a country, and ask
 # for something like prices, exports, ages, languages, roads or electricity. Not every country has a page on each topic.
 
 # %%
@@ -251,7 +251,7 @@ _ = widgets.interact(play, query=box)
 # %% [markdown]
 # One hand-picked query proves nothing, so we score all test queries.
 #
-# - **NDCG@10** is 1 if the right page comes first, less the lower it stands, and 0 beyond rank 10.
+# - **NDCG@10** is 1 if the right page comes first, smaller for each later rank, and 0 after rank 10.
 # - The brackets are **95% intervals**: if we did this again with other samples of queries, about 95 of 100 such
 #   intervals would hold the true mean.
 #
@@ -368,14 +368,14 @@ check(
 # | query, document | what is asked; what is searched, here a page image |
 # | corpus | all documents that are searched |
 # | embedding | a vector that stands for a text or an image; similar ones lie near each other |
-# | cosine similarity | product of two vectors of length one; ranks the pages |
+# | cosine similarity | dot product of two vectors of length one; ranks the pages |
 # | qrels | relevance judgements: which pages answer which query |
 # | anchor, positive | a training query, and the page that answers it |
 # | hard negative | a wrong page that looks right |
 # | in-batch negative | another query's page in the same batch, wrong for this one |
 # | loss | the number that training makes smaller |
 # | NDCG@10 | score of the first ten ranks, 0 to 1, early ranks count more |
-# | recall@k | share of the relevant pages within the first k ranks |
+# | recall@k | of all relevant pages, the share within the first k ranks |
 # | MRR | mean of 1 / rank of the first relevant page |
 # | interval | how uncertain a mean is: of 100 such intervals, from other queries, about 95 hold the true mean |
 # | slice | a part of the queries, such as those for scans |

@@ -168,8 +168,8 @@ del raw  # on a GPU there is room for few such models at once
 # You saw two modules: Transformer, and Pooling with the **mean** of all tokens. No warning said so. A model
 # is a list of modules, so you can choose the last token yourself. We score both, and a random order.
 #
-# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
-#   ten.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, smaller for each later rank,
+#   and 0 after rank ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
 # **Predict:** how much NDCG@10 does the mean cost?
@@ -273,7 +273,8 @@ for what, part in parts.items():
 print("You saw the same network. With the tokenizer alone it takes:", " and ".join(found["tokenizer-alone"]))
 
 # %% [markdown]
-# If your model does not take images, first check that no file of its processor is missing.
+# The tokenizer also holds the chat template, so messages remain, of text only. If your model does not take images, first
+# check that no file of its processor is missing.
 #
 # ## 4. Load time and call time
 #
@@ -281,7 +282,7 @@ print("You saw the same network. With the tokenizer alone it takes:", " and ".jo
 # | --- | --- | --- |
 # | `model_kwargs` | load | the network: `dtype`, `attn_implementation` |
 # | `processor_kwargs` | load | the processor; saved with the model |
-# | `processing_kwargs` | call | the processor, for one call, or for all if set on the module |
+# | `processing_kwargs` | call | the processor, for one call; if set on the module, for all, and saved with the model |
 #
 # The **pixel budget** decides how finely the model sees a page. Qwen3-VL shrinks an image until its area is
 # at most `longest_edge`. Despite its name, that is an area. The next cell shows a page within four budgets; in
@@ -334,12 +335,11 @@ run.figure("pixels", figure, "Image tokens and milliseconds a page by pixel budg
 figure
 
 # %% [markdown]
-# Each side is rounded down to whole tokens, so the share of tokens can fall below the share of pixels. The
-# time is one run on this machine. Lesson 08 measures what fewer pixels do to the *score*.
+# Each side is rounded down to whole tokens, so the share of tokens can fall below that of pixels. Lesson 08
+# measures what fewer pixels do to the *score*.
 #
 # **Watch out:** a pixel limit can be ignored without a warning
-# ([reported](https://github.com/huggingface/transformers/issues/41955)). Count the tokens of a page, and use
-# the same budget in training and in search.
+# ([reported](https://github.com/huggingface/transformers/issues/41955)). So count the tokens of a page.
 #
 # The next cell sets a quarter of the budget at load time, and the whole budget in one call. **Predict:**
 # which one counts?
@@ -423,14 +423,15 @@ del unset, loaded
 # | B | last token | text, image, video, message | 63 | 2 |
 # | C | mean | text, image, video, message | 63 | 4 |
 # | D | last token | text, message | – | 4 |
+# | right in `tiny` | last token | text, image, video, message | 63 | 4 |
 #
 # Name each mistake: `"raw"` (loaded the raw VLM), `"processor"` (a part is missing), `"pixels"` (another
-# budget) or `"dtype"` (left unset). We measured what one of these mistakes costs in NDCG@10. Whose is it?
-# Give the letter as `"measured"`.
+# budget) or `"dtype"` (left unset). We measured what one of them costs in NDCG@10. Whose? Give the letter as
+# `"measured"`.
 #
 # <details><summary>Hint</summary>
 #
-# Compare each row with what the cells above print for `model`.
+# Compare each row with the last one.
 #
 # </details>
 
@@ -496,8 +497,7 @@ print(f"The sigmoid of the logits differs from the scores by at most {difference
 print(f"So a logit of 0 gives a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
 
 # %% [markdown]
-# One query proves nothing, so we now take more. Each row of the data also has **look-alikes**, pages easily
-# mistaken for the right one. We count how often the right page comes first among them.
+# One query proves nothing. Each row of the data also has **look-alikes**, pages easily mistaken for the right one. We count how often the right page comes first among them.
 #
 # Documents may be texts, pages, or dictionaries with both. So we also give one look-alike together with the
 # query's own words. **Predict:** does this wrong page then beat the right one more often?
@@ -538,7 +538,7 @@ else:
 #
 # <details><summary>Answer</summary>
 #
-# **a.** If a VLM has no `modules.json`, the library takes the mean of all tokens. Not b: the batch size
+# **a.** Without `modules.json`, the library takes the mean of all tokens for a Qwen3-VL. Not b: the batch size
 # decides time and memory. Not c: a raw VLM was trained without prompts for search.
 #
 # </details>
@@ -565,7 +565,7 @@ else:
 # <details><summary>Answer</summary>
 #
 # **c.** Compare scores only if one model gave both. Not a: each model has its own scale. Not b: nobody has
-# checked that its scores are probabilities (*calibration*).
+# checked that scores are probabilities.
 #
 # </details>
 
@@ -574,6 +574,6 @@ else:
 # - loaded a ready model and a raw one, and measured what the default pooling costs
 # - followed a page to one vector, pooled by hand, and computed image tokens before a run
 # - found the modalities in the parts of the processor, and set the pixel budget, dtype and attention
-# - ranked pages with a reranker, read its logits, and put words beside a wrong page
+# - ranked pages with a reranker, read its logits, and added words to a page
 #
 # **Next**: lesson 02 gives a model every kind of input. Lesson 09 trains rerankers.

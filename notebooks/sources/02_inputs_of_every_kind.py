@@ -93,7 +93,7 @@ def apart(one, other):
 # %% [markdown]
 # [`encode`](https://sbert.net/docs/package_reference/sentence_transformer/model.html) takes a list of inputs;
 # `embed`, above, gives it one. The library inspects each string: a URL, or the path of an existing file, is
-# an image if it ends like one (`.png`). Every other string here is text. An array with three axes is an
+# an image or a video if it ends like one (`.png`, `.mp4`). Others are text. An array with three axes is an
 # image, with its channels first or last.
 #
 # `serving` gives the folder a URL on this machine. **Predict:** which forms give a different vector from the
@@ -336,8 +336,8 @@ check(
 # Our model was trained without prompts: its own are empty. The first cell shows where a prompt goes; the next
 # two measure what an unknown one costs.
 #
-# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
-#   ten.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, smaller for each later rank,
+#   and 0 after rank ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
 # **Predict:** does it cost nothing, a tenth of the score, or half?
@@ -377,7 +377,7 @@ for name in prompts:
     cost = evaluation.paired_bootstrap(scores[name], scores["none"], SEED)
     run.record(f"ndcg@10/cost-of-prompt/{name}", cost)
     verdict = "falls" if cost.low > 0 else "rises" if cost.high < 0 else "shows no clear change"
-    print(f"You saw NDCG@10 without a prompt, less NDCG@10 with the {name} one: {cost}.")
+    print(f"You saw the cost, NDCG@10 without a prompt minus NDCG@10 with the {name} one: {cost}.")
     share = cost.mean / scores["none"].mean()
     print(f"That is {share:.0%} of the score. So NDCG@10 {verdict} with this prompt.")
 
@@ -393,7 +393,7 @@ for name in prompts:
 # vector of one list with every vector of another. **Predict:** is a page nearer to other pages, or to queries
 # about other pages?
 #
-# Then we draw both clouds. The horizontal axis joins their **centroids**: the mean vectors, drawn as large marks.
+# Then we draw both clouds. The horizontal axis joins their **centroids** (mean vectors, large marks).
 
 # %%
 queries = torch.nn.functional.normalize(query_vectors["none"].float().cpu(), dim=-1)

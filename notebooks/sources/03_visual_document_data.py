@@ -277,8 +277,8 @@ print(f"You saw {min(took, key=took.get)} take the least time, and the scan {tim
 print("as long as the page at reading size.")
 
 # %% [markdown]
-# All three sizes give the model the same number of tokens, so the extra pixels of a scan only cost time. Store
-# pages once at the reading size, and keep the originals for a larger pixel budget later.
+# All three sizes give the model the same number of tokens, so the extra pixels of a scan only cost time, in every
+# epoch. Shrink large scans once, to no less than the reading size, and keep the originals.
 #
 # **Watch out:** the other queries' pages in a batch also serve as negatives, the **in-batch negatives**. If a
 # page is in a batch twice, it is also a negative for its own query. Two samplers prevent that:
@@ -372,10 +372,12 @@ chosen = dict(zip(mined["query"], mined["negative"], strict=True))
 print(pairs[0]["query"])
 run.record("mined/first-is-the-copy", chosen[pairs[0]["query"]] == copy)
 print(f"   positive {Path(positives[0]).name}, mined {Path(chosen[pairs[0]['query']]).name}")
+taken = "the copy of the right page" if chosen[pairs[0]["query"]] == copy else "a page that it ranks higher"
+print(f"You saw the miner take {taken}.")
 
 # %% [markdown]
-# You saw the miner take the copy of the right page. It is a **false negative**: the loss would push an answer
-# away from its query. There are two filters:
+# The copy scores the same as the right page, and is mined if that ranks first. It is a **false negative**: the
+# loss would push an answer away from its query. There are two filters:
 #
 # - **Judgements** remove what is known to answer, and nothing else.
 # - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. The next
@@ -414,9 +416,9 @@ if unjudged:
 
 # %% [markdown]
 # ### Exercise 3: choose from figures
-# These figures are made up. A query's positive scores 0.80; the table shows other pages. Which one does the
-# miner take without a margin (`no_margin`), and with a relative margin of 0.05 (`with_margin`)? Which false
-# negative does this margin not remove (`still_false`)?
+# Made-up figures: a query's positive scores 0.80; the table shows other pages. Which one does the miner take
+# without a margin (`no_margin`), and with a relative margin of 0.05 (`with_margin`)? Which false negative does
+# this margin not remove (`still_false`)?
 #
 # | page | score | does it answer? |
 # | --- | --- | --- |
@@ -454,8 +456,8 @@ check(
 # one negative a query. In one, the negatives are random pages. In the other, they are mined and filtered by
 # judgements.
 #
-# - **NDCG@10** scores a ranking: 1 if the right page comes first, less the lower it stands, 0 below place
-#   ten.
+# - **NDCG@10** scores a ranking: 1 if the right page comes first, smaller for each later rank,
+#   and 0 after rank ten.
 # - The **95% interval** in brackets says how far the mean moves if other queries of the same kind are drawn.
 #
 # **Predict:** will the mined negatives win, and are the dev queries enough to tell?

@@ -160,14 +160,14 @@ check(
 
 # %% [markdown]
 # Two more measures. `MRR@10` is one over the rank of the *first* relevant page, or 0 if none is among the first ten.
-# `recall@10` is the share of the relevant pages among the first ten. We measure two sets: the test queries, with one
-# relevant page each, and broad queries (*all pages on Chad*) that several pages answer.
+# `recall@10` divides the number of relevant pages among the first ten by that of all relevant pages. We measure two sets:
+# the test queries, with one relevant page each, and broad queries (*all pages on Chad*) that several pages answer.
 #
 # Two referees check our figures.
 # [`InformationRetrievalEvaluator`](https://sbert.net/docs/package_reference/sentence_transformer/evaluation.html) embeds
 # the queries itself. [`ir-measures`](https://ir-measur.es) reads **TREC files**, with a line for each ranked page (the
-# *run*) and each judgement (the *qrels*). Keep these files: they let you compute a score again without the model.
-# Predict: how far apart will three measures of the same rankings be?
+# *run*) and each judgement (the *qrels*), so a score can be computed again without the model. We write them for the first
+# set. Predict: how far apart will we and the referees be?
 
 
 # %%
@@ -303,13 +303,13 @@ check(
 #
 # ## 4. Baselines
 #
-# Three readers look at no page: one guesses, one knows only the query's topic, one only its country.
-# `baselines.ceilings` computes their expected scores exactly.
+# Three baselines never look at a page. `random` has a random order; `topic-only` puts the pages on the query's topic
+# first, `country-only` those on its country. `baselines.ceilings` computes their expected scores.
 #
 # Two systems read the text layer. [**BM25**](https://github.com/xhluca/bm25s) counts shared words; rare words count
 # more. **all-MiniLM-L6-v2** is a small text embedder: it puts *cropland* near *arable land*. Both get perfectly spelled
 # text, and miss pages without text. `before` is our page model, before finetuning. Predict: over all queries, does BM25
-# beat the reader of the country alone?
+# beat `country-only`?
 
 
 # %%
@@ -358,9 +358,9 @@ if P.drawn:
     gap = evaluation.paired_bootstrap(scores["country-only"], scores["bm25"], SEED)
     run.record("ndcg@10/bm25-over-country-only/all", gap)
     won = "BM25 wins" if gap.low > 0 else "BM25 loses" if gap.high < 0 else "no difference is shown"
-    print(f"BM25 minus the reader of the country, all queries: {gap}. So {won}.")
+    print(f"BM25 minus country-only, all queries: {gap}. So {won}.")
 figure = plots.systems(intervals, title="The base model and its baselines")
-run.figure("baselines", figure, "NDCG@10: three readers of no page, BM25, MiniLM and the base model.")
+run.figure("baselines", figure, "NDCG@10: three baselines that see no page, BM25, MiniLM and the base model.")
 figure
 
 # %% [markdown]
@@ -418,11 +418,11 @@ if P.drawn:
     display(pd.DataFrame(lines).T)
     so = verdict(gap, "before", "minilm-text")
     print(f"You saw, where there is text, before minus minilm-text: {gap}. So: {so}.")
-    source = "comes from the scans" if gap.low <= 0 else "does not come from the scans alone"
+    source = "is shown only with the scans" if gap.low <= 0 else "is shown without the scans, too"
     print("The page model's lead over all queries", f"{source}." if on_all.low > 0 else "is not shown.")
 
 # %% [markdown]
-# Where the query names the country, BM25 beats the reader of the country alone: it uses country **and** topic.
+# Where the query names the country, BM25 beats `country-only`: it uses country **and** topic.
 #
 # ### A text for every page
 #
@@ -494,8 +494,8 @@ if P.drawn:
 # ## 5. Is a difference real?
 #
 # The **paired bootstrap** draws queries with repeats, computes the mean *difference* of two models in each draw, and
-# takes the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict: which
-# interval is wider, that of one score or that of the difference?
+# takes the interval from those means. Our pair: the model's vectors, whole and cut to their first components. Predict:
+# which interval is wider, that of one score or of the difference?
 
 # %%
 kept = P.dimensions[1]
@@ -525,7 +525,8 @@ print(f"Zero lies {'inside' if low <= 0 <= high else 'outside'} the interval of 
 #
 # Let *s* be the spread (standard deviation) of the per-query differences. Half of the interval is about 1.96 *s*/√*n*,
 # and a true difference of that size is found only half of the time. To find a difference *d* four times in five, you
-# need *n* = ((1.96 + 0.84) *s*/*d*)² queries. Predict: which need more, like or unlike models?
+# need *n* = ((1.96 + 0.84) *s*/*d*)² queries; both numbers are quantiles of the normal distribution. Predict: which need
+# more, like or unlike models?
 
 
 # %%
@@ -644,7 +645,7 @@ pd.DataFrame(lines).T.round(3)
 # <details><summary>Answer</summary>
 #
 # **b.** It shows whether scans explain the gap. Not a: it may be as good where there is text. Not c: separate intervals
-# do not pair the queries, and they mix both kinds of page.
+# do not pair the queries.
 #
 # </details>
 #
@@ -664,7 +665,7 @@ pd.DataFrame(lines).T.round(3)
 # ## You have
 # - written NDCG@10 in a few lines, also for grades, and matched the figures of two referees
 # - seen queries that recall@10, MRR@10 and NDCG@10 each cannot tell apart
-# - compared the base model with three readers of no page and with text systems, OCR among them
+# - compared the base model with baselines that see no page, and with text systems, OCR among them
 # - put an interval on a difference, and counted the queries that 0.02 needs
 # - seen copies of pages cost every model points, and merged them
 #

@@ -95,11 +95,11 @@ plots.pages_row([test.image(page) for page in shown], marks, title=f"query: “{
 # SigLIP's image tower does its own pooling.
 #
 # A [`Router`](https://huggingface.co/blog/train-multimodal-sentence-transformers) holds **routes**, each a
-# list of modules, and sends each input down one of them. The text route ends in **Dense**, a matrix that
-# brings MiniLM's vectors to the length of the image tower's.
+# list of modules, and sends each input down one of them. The text route ends in **Dense**, a linear
+# layer (a matrix and a bias) that gives MiniLM's vectors as many components as the image tower's.
 #
 # **Watch out**: without `activation_function=None`, `Dense` adds a Tanh, which squeezes numbers into -1 to 1: 3
-# and 30 both become about 1, and the gradient vanishes. We want the matrix alone.
+# and 30 both become about 1, and the gradient vanishes. We want the linear layer alone.
 
 # %%
 towers = {"dtype": "float32", "attn_implementation": P.attention}
@@ -202,9 +202,9 @@ check("which route", [route_of(*case, some, names) for case in cases], tests)
 # %% [markdown]
 # ## 3. Before training: two unaligned spaces
 #
-# Both routes give vectors of one length. Do their cosines mean anything?
+# Both routes give vectors with the same number of components. Do their cosines mean anything?
 #
-# **NDCG@10** of a query is 1 if the right page comes first, less if it ranks lower, and 0 below rank ten.
+# **NDCG@10** of a query is 1 if the right page comes first, smaller for later ranks, and 0 after rank ten.
 # **Interval**: we draw the queries again and again, with repeats; 95% of the mean scores lie inside it. A
 # *paired* interval does this with the difference between two models.
 #
@@ -251,7 +251,7 @@ print(f"{'chance':>24}: {chance:.4f}")
 
 # %% [markdown]
 # The page vectors are the same in both rows, and they work with SigLIP's queries. So the untrained Router is
-# at chance because MiniLM's space and SigLIP's do not agree. Is there a simpler explanation?
+# at chance because MiniLM's space and SigLIP's do not agree. Or is it simpler?
 #
 # - *This random `Dense` was unlucky.* We try nineteen more.
 # - *Texts and images form two clouds with a gap between them* (lesson 02). We centre both clouds.
@@ -287,10 +287,9 @@ figure
 #
 # In evaluation mode a frozen tower gives the same vector for an input every time. So we compute each vector
 # **once** and keep it in a dictionary; thirty epochs then take seconds. (In training mode even a frozen
-# MiniLM would set random activations, outputs of its layers, to zero: *dropout*. `encode` uses evaluation
-# mode.)
+# MiniLM would set random outputs of its layers to zero: *dropout*. `encode` uses evaluation mode.)
 #
-# In this training data, a row's number stands for its page: "0", "1", "2", …
+# In this data, a row's number stands for its page: "0", "1", "2", …
 
 
 # %%
@@ -385,8 +384,8 @@ print("Only Dense was trained. No page vector changed, so an index of the pages 
 
 # %% [markdown]
 # ### Exercise 2: break the pairs
-# Would any pairs do? Make `broken` from `pairs`: the same queries and pages, but each query beside another
-# row's page. The cell then trains a fresh `Dense` on it. Predict its score and run the cell. Then set `reason`
+# Make `broken` from `pairs`: the same queries and pages, but each query beside another
+# row's page. The cell then trains a fresh `Dense` on it. Predict its score, and run it. Then set `reason`
 # to the letter that explains the score, and run it again:
 #
 # - A: `Dense` forgot what MiniLM knows
@@ -436,7 +435,7 @@ if isinstance(broken, Dataset) and broken.column_names == pairs.column_names:
 #
 # If the score rises, did the *tower* learn? `Dense` also trains for more epochs, and a batch now holds no
 # query twice. So we need a **control**: the same start, rows, epochs and batches, but stored vectors in place
-# of the tower. Predict how much of the gain the control reaches: all, half or none?
+# of the tower. Predict how much of the gain the control reaches: almost all, part or almost none?
 
 # %%
 STAGE_TWO = {"epochs": 1 if IMAGE_TOWER else 4, "rate": 1e-3, "batch": P.batch_size if IMAGE_TOWER else 128}
@@ -492,7 +491,7 @@ means = {name: values.mean() for name, values in score.items()}
 more_training, tower = means["control"] - means["stage-one"], means["after"] - means["control"]
 total = more_training + tower
 share = more_training / total if total > 0 else 0
-said = "none" if share < 0.1 else "some" if share < 0.9 else "all"
+said = "almost none" if share < 0.1 else "part" if share < 0.9 else "almost all"
 print(f"You saw the control reach {said} of the gain: {more_training:+.3f} of {total:+.3f}.", end=" ")
 print(f"The tower added {tower:+.3f}.")
 
@@ -509,7 +508,7 @@ if P.drawn:
 # Without the control you would know only the sum, `after - stage-one`. `siglip` is SigLIP's own text tower.
 # In `tiny`, countries without a page in training score lower than the rest.
 #
-# Now the query that gained most: one query proves nothing, but shows how a ranking changed.
+# Now the query that gained most: it proves nothing, but shows how a ranking changed.
 
 # %%
 best = int(np.argmax(score["after"] - score["before"]))

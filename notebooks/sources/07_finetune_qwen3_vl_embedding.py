@@ -55,7 +55,7 @@ from course_utils.recording import Run
 # ## The task
 #
 # An analyst types *"looking for Chad's inflation"*. Among 1,500 scanned and printed pages is the one with that chart,
-# beside look-alikes: Chad's other pages, and everybody else's inflation. A model embeds each **page image** and the
+# beside look-alikes: Chad's other pages, and other countries' inflation. A model embeds each **page image** and the
 # **query** as vectors of one space, and the page with the largest cosine comes first.
 #
 # In `tiny`, pages are drawn from real figures (The World Factbook, 2015), the first time in about two minutes, and the
@@ -141,8 +141,8 @@ def scores(query_vectors, page_vectors, corpus, dimension=None):
 # %% [markdown]
 # ## 3. Before
 #
-# Embed every page once, at full dimension; dimensions and slices are slices of these arrays. Predict first: the base
-# model was trained on *other* pages, layouts and wordings. Will it be near chance, halfway, or good?
+# Embed every page once; shorter vectors are cut from these arrays later. Predict first: the base model was trained on
+# *other* pages, layouts and wordings. Will it be near chance, halfway, or good?
 
 # %%
 before_queries, before_pages = embed(model, test)
@@ -164,7 +164,7 @@ print(f"{before.mean() - ceilings[reader].mean():+.3f} from the best of these re
 
 # %% [markdown]
 # The bracket is a 95% interval: of 100 samples of queries, about 95 give one that holds the true mean. More queries
-# make it narrower. The lines under it are for a reader who knows nothing, only the topic, or only the country.
+# narrow it. The lines under it are for a reader who knows nothing, only the topic, or only the country.
 #
 # ## 4. The loss
 #
@@ -173,10 +173,10 @@ print(f"{before.mean() - ceilings[reader].mean():+.3f} from the best of these re
 #
 # [`MultipleNegativesRankingLoss`](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) treats
 # every *other* page of the batch as a negative: each query has to pick its own positive out of all pages of the batch,
-# by a softmax over cosine similarities.
+# by a **softmax**, which turns cosine similarities into probabilities of the pages (lesson 06).
 #
-# The **cached** version runs the model in small pieces (`mini_batch_size`): the same gradients in the memory of one
-# piece, for about a third more time (lesson 06). `mini_batch_size` changes no result; `batch_size` does.
+# The **cached** version runs the model in small pieces (`mini_batch_size`): the same gradients in about the memory of one
+# piece, for more time (lesson 06 measures it). `mini_batch_size` changes no result; `batch_size` does.
 #
 # `MatryoshkaLoss` adds that loss on the first 128, 64, … components. So the vector's head works on its own, and an
 # index can keep a fraction of it.
@@ -218,22 +218,22 @@ check("pages in the softmax", candidates, tests)
 #
 # The loss reads columns **by order, not by name**: anchor, positive, negatives. So select them in that order.
 #
-# - `learning_rate`, `warmup_steps`: a share of 0.1 of the steps warms up, then the rate falls in a line to zero.
+# - `learning_rate`, `warmup_steps`: the rate rises during the first 10% of the steps, then falls linearly to zero.
 # - `learning_rate_mapping`: other rates by parameter name. In `tiny` the word embeddings (a vector for each token)
 #   get a higher one.
-# - `batch_sampler=NO_DUPLICATES`: the same page or query twice in a batch would be its own false negative.
+# - `batch_sampler=NO_DUPLICATES`: no page comes twice in a batch, where it would also count as wrong.
 # - `bf16`/`fp16`: compute type on a GPU. Both are off on a CPU.
-# - `eval_steps`: a pass over the 300 pages of **dev**, the split for choices. Test pages wait until the end.
+# - `eval_steps`: a pass over the pages of **dev**, the split for choices. Test waits until the end.
 # - `save_steps`, with `RESUME = True`: a stopped training goes on where it was.
 #
 # In `tiny` and `t4` the **image tower**, the layers that read pixels, is **frozen**: it does not train.
 #
 # **On a GPU** `t4` trains a **LoRA** adapter in fp16 (section 8). `full` trains all weights with the published rate
 # (2e-5), batch (64) and page size (600x600). It differs from the published script in four ways: the attention is
-# `sdpa`, the mini-batch is 16 pages instead of 1 (by `course full-size`, 80 GB hold 22, computed), 60 of the 10,000
+# `sdpa`, the mini-batch is 16 pages instead of 1 (`course full-size` calculates that 22 fit in 80 GB), 60 of the 10,000
 # rows are kept for dev, and dev is evaluated five times instead of ten.
 #
-# Predict: the dev score is measured four times. After how many steps will it have made half of its gain?
+# Predict: by which share of the steps will the dev score have made half of its gain?
 
 # %%
 chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
@@ -288,13 +288,13 @@ run.figure("training", figure, "Training loss by step, and NDCG@10 on the dev pa
 half = (dev_before + max(score for _, score in curve)) / 2
 first = next(step for step, score in curve if score >= half)
 print(f"dev NDCG@10 before: {dev_before:.3f}")
-print(f"You saw half of the gain after {first} of {steps} steps.")
+print(f"You saw half of the gain by step {first} of {steps}; measured at", [step for step, _ in curve[1:]])
 figure
 
 # %% [markdown]
 # Stop when the **dev** score no longer rises: more steps then only fit the training rows. Dev also chooses the
-# settings. Below are three trainings with three learning rates, **precomputed** with the stand-in: NDCG@10 on dev by
-# step. (`RATE = 2e-3` at the top runs one of them.)
+# settings: below are three learning rates, **precomputed** with the stand-in. (`RATE = 2e-3` at the top runs one of
+# them.)
 
 # %%
 trials = finetuned.trials()
@@ -311,7 +311,7 @@ for rate_tried, points in by_rate.items():
 
 # %% [markdown]
 # ### Exercise 2: which learning rate?
-# Choose the learning rate from the table. How sure can 60 dev queries make you?
+# Choose the rate from the table. How sure can 60 dev queries make you?
 #
 # <details><summary>Hint</summary>
 #
@@ -400,10 +400,11 @@ figure
 
 # %% [markdown]
 # An interval is wide if a slice has few queries, or if their scores differ much. A user would notice the two rows at
-# the bottom first, since users do not know your wordings. So collect queries from people who have not seen your data.
+# the bottom first, since users do not know your wordings. So collect queries from people who do not know your data.
 #
 # **Do more wordings help?** Three trainings with about as many steps, **precomputed** with the stand-in: few rows many
-# times, or all rows once. The first two see fewer phrases, and fewer pages as well. Predict the lines.
+# times, or all rows once. More rows bring more phrases *and* more pages, so the plot cannot tell which helps. Predict: does
+# each score rise every time?
 
 # %%
 by_phrases = {trials[name]["phrases"]: trials[name] for name in ("rows-64", "rows-256", "seed-0")}
@@ -419,7 +420,7 @@ figure
 # %% [markdown]
 # ### Exercise 3: shorter vectors
 # `MatryoshkaLoss` trained the first components to work alone: a shorter vector is the head of the same vector.
-# Libraries compare it by cosine, that is at unit length.
+# Cut, it no longer has length 1, and a dot product is the cosine only at length 1.
 #
 # Complete `cut`: keep the first `dimension` components of each row, and give each row length 1 again.
 #

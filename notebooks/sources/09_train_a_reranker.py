@@ -241,9 +241,9 @@ plots.gallery(lists[0]["query"], images, lists[0]["pages"], lists[0]["pages"][:1
 # ## 4. Train on lists
 #
 # [`ListNetLoss`](https://sbert.net/docs/package_reference/cross_encoder/losses.html#listnetloss) takes a query with its
-# whole list, and trains the right page to come out above the others: cross entropy between a softmax of the labels and
-# a softmax of the scores. **Watch out**: labels of 1 and 0 are satisfied when the right page leads by 1. Labels of 10
-# and 0 ask for near certainty.
+# whole list, and trains the right page to come out above the others. A softmax turns the labels into probabilities, and
+# another one the scores; the loss, their cross entropy, is lowest where the two agree (lesson 06). **Watch out**: with
+# labels of 1 and 0 it is lowest when the right page leads by only 1. Labels of 10 and 0 ask for near certainty.
 #
 # Pages are kept as ids; a transform puts the page in when a batch is made. In `tiny` the image tower, the layers that
 # read pixels, stays frozen. `CrossEncoderRerankingEvaluator` scores the model on dev, before and after training.
@@ -316,14 +316,15 @@ figure
 # %% [markdown]
 # The loss is noisy: each point is the mean of a few batches, and some of their lists are harder than others. So judge
 # the training by the dev scores above the plot. In `tiny` they come from 60 queries, so a change of less than 0.02, up
-# or down, may be luck. The ready reranker has judged many pages before: it leaves little to learn on these candidates.
+# or down, may be luck. Only these two scores compare the reranker before and after this training: section 6 compares
+# reranking with no reranking.
 #
 # ## 5. Two scores, one order
 #
-# Retriever and reranker are two opinions on the same pair, and they often agree. So their sum needs a **weight**:
-# `20 * cosine + weight * logit` (lesson 07 trained with a softmax over 20 times the cosine). We fit both parts
-# **together**: a logistic regression on dev looks at the right page minus a wrong page of the same query, and finds
-# how much each score should count so that the right page leads. We choose nothing on test.
+# Retriever and reranker score the same pair on different scales, and partly from the same evidence. So their sum needs a
+# **weight**: `20 * cosine + weight * logit` (lesson 07 trained with a softmax over 20 times the cosine). We fit both
+# parts **together**: a logistic regression on dev takes both scores of the right page, minus those of a wrong page for
+# the same query, and finds how much each should count so that the right page leads. We choose nothing on test.
 #
 # `predict` applies a sigmoid by default. We rank by the bare logits: in float32 the sigmoid of every number above 17
 # is exactly 1, and equal scores have no order. Stages share pairs, so a dictionary keeps what is scored already.
@@ -473,7 +474,7 @@ for name, (corpus, candidates, near) in stages.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# ### Exercise 3: where does it pay?
+# ### Exercise 3: where does it gain?
 # Choose from the table. List the names of the rows where the reranker's gain is more than the luck of the queries:
 # `"cheap"`, `"full"`, `"unseen"`.
 #
@@ -484,9 +485,9 @@ pd.DataFrame(rows).T
 # </details>
 
 # %%
-# <solution> stub: pays = ...
+# <solution> stub: gaining = ...
 short = {"/cheap": "cheap", "": "full", "/unseen-wording": "unseen"}
-pays = [short[name] for name, gain in gains.items() if gain.low > 0]
+gaining = [short[name] for name, gain in gains.items() if gain.low > 0]
 # </solution>
 clear = {"cheap": gains["/cheap"], "full": gains[""], "unseen": gains.get("/unseen-wording")}
 clear = {name for name, gain in clear.items() if gain and gain.low > 0}
@@ -498,7 +499,7 @@ tests = [
     (lambda a: set(a) >= clear, "there is one more row whose interval lies above zero"),
     (lambda a: set(a) == clear, "one of these intervals reaches down to zero or below"),
 ]
-check("where it pays", pays, tests)
+check("where it gains", gaining, tests)
 
 
 # %%
@@ -544,16 +545,16 @@ enough = next(k for k in depths if depths[k].mean >= depths[20].mean - 0.005)
 if enough < 20:
     print(f"You saw {enough} candidates come within 0.005 of what twenty score, or above.")
 else:
-    print("You saw every smaller number score lower than twenty by more than 0.005.")
+    print("You saw 0, 2, 5 and 10 candidates score lower than twenty by more than 0.005.")
 figure = plots.by_depth(depths, seconds, best)
 alt = "NDCG@10 by number of candidates reranked, with the ceiling and the seconds a query."
 run.figure("depth", figure, alt)
 figure
 
 # %% [markdown]
-# A reranker pays when three things hold: there is **room** below the ceiling, the gain's interval is **above zero**,
-# and the user can **wait**. If full-size vectors alone score as high or higher (section 6 prints the difference), they
-# are the other way to spend: a larger index instead of more seconds for each query.
+# A gain alone is not enough. A reranker pays when three things hold: there is **room** below the ceiling, the gain's
+# interval is **above zero**, and the user can **wait**. If full-size vectors alone score as high or higher (section 6
+# prints the difference), they are the better choice: a larger index, but fewer seconds for each query.
 #
 # ### Pages that it moved
 

@@ -3,7 +3,7 @@
 #
 # **You will be able to**
 # - turn vectors into int8 codes and bits, and say what each costs in score, bytes and milliseconds
-# - keep vectors in an index on disk, and measure from how many pages on an approximate one is faster
+# - keep vectors in an index on disk, and measure at what size an approximate one becomes faster
 # - fuse two rankings by their ranks, and see which queries gain and which lose
 # - serve retrieval, fusion and reranking as a page in the browser, and measure the time of each stage
 # - test that a server makes the same vectors as your training code, and find what makes them differ
@@ -144,7 +144,7 @@ except ValueError as error:
 # %% [markdown]
 # ### Exercise 1: compare bits
 # You saw one code for all components: the range of **one query alone** has no width, so nothing of the query is left.
-# Keep the query in float32, as we do, or give it the pages' range (`ranges=`).
+# The library refuses to do that. Keep the query in float32, or give it the pages' range (`ranges=`).
 #
 # Now **bits by hand**: `packbits` puts eight signs into a byte. The **Hamming distance** is the number of bits that
 # differ. Write the distance of one query's bits (bytes,) to those of all pages (pages, bytes): a whole number for each
@@ -241,7 +241,7 @@ print("Fewest bytes whose interval stays above a loss of 0.02: {:g} ({}, {} comp
 figure
 
 # %% [markdown]
-# On the plot, a point further **left** at the same height is cheaper. To choose, draw such a plot for *dev* queries.
+# On the plot, a point further **left** is cheaper. To choose, draw such a plot for *dev* queries.
 #
 # ### Ties and time
 # Few distances between bits are possible, so many pages tie. How far can the order of tied pages move the score? And do
@@ -276,8 +276,7 @@ for name, way in ways.items():
 
 # %% [markdown]
 # **Watch out**: two programs with the same bits can report scores as far apart as the table shows, so say how you
-# order ties. And int8 codes save no time here, since NumPy turns them back into float32 first; an index computes on the
-# codes.
+# order ties. And int8 codes save no time here, since NumPy turns them back into float32.
 #
 # ## 2. An index on disk
 #
@@ -314,9 +313,9 @@ print("NumPy:  ", by_hand, [f"{pages[page_ids.index(p)] @ queries[0]:.4f}" for p
 # centres and keeps short codes ([RaBitQ, Gao & Long 2024](https://arxiv.org/abs/2405.12497)). A query looks only at the
 # `nprobes` nearest groups. With `refine_factor=5`, the best 5 x 10 codes are compared again by their true vectors.
 #
-# When is it worth it? We have few pages, so we **make** more vectors: ours, moved at random. These are no real pages, so
-# they show only time and recall. Cut to 64 components, a million take 256 MB. **Recall@10** is here the share of the ten
-# truly nearest vectors that the index finds. Predict: from which size on is the index faster than NumPy?
+# When is it worth it? We have few pages, so we **make** more vectors: ours, moved at random. These are not real pages, so
+# measure recall on your own. Cut to 64 components, a million take 256 MB. **Recall@10** is here the share of the ten
+# truly nearest vectors that the index finds. Predict: at which size does the index become faster than NumPy?
 
 # %%
 SIZES = (len(pages), 20_000) if ROWS else (len(pages), 100_000, 1_000_000)
@@ -418,8 +417,10 @@ tests = [
 check("a hundred million pages", [gb_float32, gb_bits, seconds], tests)
 
 # %% [markdown]
-# **Exact search is enough** as long as it takes little time beside embedding the query (section 5): it finds everything.
-# NumPy holds all vectors in memory; LanceDB reads them from disk.
+# **Exact search is enough** as long as it takes little time compared with embedding the query (section 5): it finds
+# everything. NumPy holds all vectors in memory; LanceDB reads them from disk.
+#
+# The index's recall depends on how many groups a query looks at: here 20 (or all), of one for each 4,000 vectors.
 #
 # ## 3. Fuse with text
 #
@@ -506,7 +507,7 @@ if fused := by_slice("fused", "minilm"):
     display(figure)
 
 # %% [markdown]
-# Look at slices before you switch fusion on, and use dev queries to decide.
+# Look at slices of dev queries before you switch fusion on.
 #
 # ## 4. Rerank a cheap first stage
 #
@@ -575,11 +576,10 @@ print(f"You saw that reranking {said}: gain {gap}.")
 #
 # `search.load_engine` joins the parts of this lesson, and `search.start` serves them with
 # [FastAPI](https://fastapi.tiangolo.com), on this machine only (`127.0.0.1`). **Open the address** in your browser: type
-# a query, switch from after to before finetuning, fuse, rerank, or ask with an image. `course serve` opens the page
-# without the lesson.
+# a query, switch to before finetuning, fuse, rerank, or ask with an image. `course serve` opens it without the lesson.
 #
 # We send one query, and four requests that are wrong on purpose. Then we time each stage of a query, and let 32 clients
-# ask at once. Predict: which stage takes longest?
+# ask at once, without fusion and reranking. Predict: which stage takes longest?
 
 # %%
 known = text_vectors if P.drawn else None  # of section 3, not made again
@@ -622,7 +622,7 @@ with ThreadPoolExecutor(32) as clients:
 rate = len(waited) / (time.perf_counter() - began)
 slow = np.percentile(waited, 95)
 run.record("milliseconds/32-clients/p95", slow)
-print(f"32 clients at once: {rate:.0f} answers a second, 95% of them within {slow:.0f} ms")
+print(f"32 clients at once, search alone: {rate:.0f} answers a second, 95% of them within {slow:.0f} ms")
 
 # %% [markdown]
 # ## 6. Parity
@@ -631,7 +631,7 @@ print(f"32 clients at once: {rate:.0f} answers a second, 95% of them within {slo
 # without any error message. So we test **parity**: the same inputs are embedded there one by one, and here in one batch,
 # and their vectors must agree. The server ends in between, so that its models leave the GPU.
 #
-# Then we break parity in four ways: a **prompt** before the query; another end of the chat **template**; half of the
+# Then we break parity in four ways: a **prompt** before the query; a chat **template** that ends differently; half of the
 # **pixels**; another **dtype**. Predict: which moves the vectors most?
 
 # %%
@@ -682,12 +682,11 @@ print(f"You saw the largest change from: {most}.")
 pd.DataFrame(lines).T
 
 # %% [markdown]
-# Keep such a test with your server: a few inputs, their vectors, and a bound on the difference. 10⁻⁵ suits float32; half
-# precision needs a wider one.
+# Keep such a test with your server: a few inputs, their vectors, and a bound on the difference (10⁻⁵ for float32).
 #
 # ## 7. Batches
 #
-# Does a larger batch embed more pages a second? Predict the best of the four sizes.
+# Does a larger batch embed more pages a second? Predict the best size.
 
 # %%
 model.to(getattr(torch, P.dtype))
@@ -710,7 +709,7 @@ print(f"You saw a batch of {best} embed most: {speed[best] / speed[1]:.1f} times
 #
 # ## Three questions
 #
-# **1.** You quantise pages to int8 and each query with the range of that query alone. What happens?
+# **1.** You quantise pages to int8 by hand, and each query with the range of that query alone. What happens?
 #
 # - a) the score falls a little · b) nothing of the query is left · c) nothing changes
 #

@@ -99,6 +99,7 @@ print(f"single vectors: {found.label or 'your own, from lesson 07'}")
 # to each token.
 #
 # A page also has tokens that are not patches: those of the chat template around the image. We score **patches only**.
+# A query keeps all its tokens.
 #
 # In `tiny` we keep only the first of the language model's three layers, because each layer mixes what other tokens hold
 # into every token. In our trials on dev (not repeated here), the heat maps of section 6 hit no more often than chance
@@ -152,12 +153,12 @@ print(f"{by_hand.numel()} scores, by hand and by the library: largest difference
 
 # %% [markdown]
 # ### Exercise 1: where does a lead come from?
-# The sum runs over the **query's** tokens, so a longer query tends to have larger scores. You can compare the scores of
-# two pages for one query, but not those of two queries.
+# The sum runs over the **query's** tokens, so a longer query tends to have larger scores. Compare the scores of two pages
+# for one query, not those of two queries.
 #
 # A sum can be taken apart. For the first query, `right` is its page and `wrong` another page. Compute how much **each
-# token** adds to the lead of `right` over `wrong`: a tensor with one number for each token. The sum of these numbers is
-# the difference between the two scores.
+# token** adds to the lead of `right` over `wrong`: a tensor with one number for each token. Their sum is the difference
+# between the two scores.
 #
 # <details><summary>Hint</summary>
 #
@@ -171,7 +172,7 @@ wrong = before_pages[next(k for k, page in enumerate(page_ids) if page not in te
 # <solution> stub: lead = ...
 lead = (query @ right.T).max(dim=1).values - (query @ wrong.T).max(dim=1).values
 # </solution>
-expected = (query @ right.T).amax(1) - (query @ wrong.T).amax(1)
+expected = torch.stack([maxsim(token[None], right) - maxsim(token[None], wrong) for token in query])
 tests = [
     (lambda a: len(a) == len(query), "give one number for each token of the query"),
     (
@@ -213,9 +214,9 @@ share = means["before"] / means["single-vector"]
 print(f"You saw {means['before']:.3f}, which is {share:.0%} of the single vectors' score.")
 
 # %% [markdown]
-# The head is random, and the layers below it were trained to collect all that matters in the **last** token: no training
-# has made single patches comparable with words. (In `tiny`, two of the three layers are gone, too.) The next section trains
-# head and layers.
+# The head is random, and the layers below it were trained to collect what matters in the **last** token. How much single
+# patches share with words depends on the model: the published one begins higher (section 5). In `tiny`, two of
+# the three layers are gone, too. The next section trains head and layers.
 #
 # ## 4. Train
 #
@@ -307,8 +308,8 @@ print(f"You saw late interaction against one vector a page, on these queries: {s
 # **Published** for the 2B model ([same
 # example](https://github.com/huggingface/sentence-transformers/blob/main/examples/multi_vector_encoder/training/multimodal/training_visual_document_retrieval.py),
 # 300 queries over 1,500 pages): late interaction 0.824 before and 0.928 after, with LoRA 0.916; single vectors 0.888
-# before and 0.947 after. **There, single vectors win.** With other models and pages it can be the other way round, so
-# measure on yours.
+# before and 0.947 after. **There, single vectors score higher** (no interval is published). With other models and pages
+# it can be the other way round, so measure on yours.
 #
 # ## 6. Heat maps: which patch matches which word?
 #
@@ -449,14 +450,14 @@ dev_places = [there for *_, there, _ in truths(dev)] or [{(0, 0)}]
 counts = pd.Series([patch for there in dev_places for patch in there]).value_counts()
 fixed = counts.index[0]
 # </solution>
-hits = {patch: sum(patch in there for there in dev_places) for patch in set().union(*dev_places)}
+found_in = {patch: sum(patch in there for there in dev_places) for patch in set().union(*dev_places)}
 tests = [
     (lambda a: len(a) == 2, "give a patch as (row, column)"),
-    (lambda a: tuple(a) in hits, "this patch lies in no true place"),
-    (lambda a: hits[tuple(a)] == max(hits.values()), "another patch lies in more true places"),
+    (lambda a: tuple(a) in found_in, "this patch lies in no true place"),
+    (lambda a: found_in[tuple(a)] == max(found_in.values()), "another patch lies in more true places"),
 ]
 check("the fixed patch", fixed, tests)
-best = max(sorted(hits), key=hits.get)
+best = max(sorted(found_in), key=found_in.get)
 if P.drawn:
     blind = np.array([best in there for *_, there, _ in true_places], dtype=float)
     ahead = evaluation.paired_bootstrap(by_query(blind), by_query(after))
@@ -587,8 +588,8 @@ print(f"MaxSim on all pages takes {seconds['after'] / seconds['two-stage']:.1f} 
 pd.DataFrame(table).T.rename({"after": "MaxSim on all pages"})
 
 # %% [markdown]
-# Bytes are counted in float16. The milliseconds are for scoring only, without embedding the query. If an interval lies
-# below zero, that saving costs score on these queries.
+# Bytes are counted in float16, and milliseconds without embedding the query. If an interval lies
+# below zero, that saving costs score.
 #
 # Two stages can score **higher**: the first stage also leaves out wrong pages that MaxSim would rank too high. They store
 # both kinds of vectors, so they save time, but not space.

@@ -117,10 +117,10 @@ if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
 # %% [markdown]
 # [`accelerate launch`](https://huggingface.co/docs/accelerate/basic_tutorials/launch) starts the script once for each
 # process. Our command is the one for two GPUs. The script's `use_cpu=True` makes the processes talk through **gloo**,
-# PyTorch's way for CPUs. On GPUs it is NCCL, which wants a GPU for each process; so this section uses the stand-in on
+# PyTorch's communication backend for CPUs. On GPUs it is NCCL, which needs a GPU for each process; so this section uses the stand-in on
 # the CPU in every profile.
 #
-# `apart` are 16 queries with 16 different pages. We compare one process with a batch of 16 to two with 8 each.
+# `apart` holds 16 queries with 16 different pages. We compare one process with a batch of 16 to two with 8 each.
 # The table's last column is the largest difference to the gradients of one process, as a share of the largest gradient.
 # Predict: without gathering, is the mean loss of the two processes higher, lower or the same?
 
@@ -242,15 +242,15 @@ least = run.metrics["duplicates/across/twins"] / COUNT * math.log(2)
 print(f"Two equal pages share the probability, so these twins keep the mean loss above {least:.4f}.")
 
 # %% [markdown]
-# A query whose page is there twice can give each copy half of the probability at most, so its loss stays above
-# log 2 = 0.69, and training pushes the right page away.
+# A query whose page is there twice can give each copy half of the probability at most, so its loss cannot
+# fall below log 2 = 0.69. The copy that counts as wrong weakens the pull towards the right page.
 #
 # **On a GPU**: with `split_batches`, `per_device_train_batch_size` is the batch of all processes together.
 #
 # ## 2. Encode on Ray Data
 #
-# [Ray Data](https://docs.ray.io/en/latest/data/data.html) runs a pipeline on many workers: it hands out batches, starts
-# workers that died again, and repeats what they had in hand.
+# [Ray Data](https://docs.ray.io/en/latest/data/data.html) runs a pipeline on many workers: it hands out batches, restarts
+# workers that died, and repeats what they had in hand.
 #
 # ![PDFs become rows of bytes, then rows of a page image each, then batches that two workers turn into vectors; each
 # worker writes its batches into a LanceDB table, keyed by page](images/13_pipeline.svg)
@@ -378,11 +378,9 @@ if __name__ == "__main__":
     print(f"{len(written.to_pandas())} pages encoded now, {len(done)} were there")
 
 # %% [markdown]
-# We take the country reports of lesson 12, so many PDFs that they have about 240 pages. `wanted` has the page ids that
-# must be in the table at the end. Predict: how many times the pages a second do two workers encode, one core each?
-# We count the seconds in which all workers were at work; starting Ray and loading the model comes on top. Two workers
-# are less than twice as fast where they share memory and caches, or where something else needs a core, such as drawing
-# the pages.
+# We take country reports of lesson 12, enough PDFs for about 240 pages. `wanted` has the page ids that must be in the
+# table at the end. We count the seconds in which all workers were at work, and not the start. Drawing the pages needs a
+# core, too. Predict: how many times as many pages a second do two workers encode as one?
 
 # %%
 pdfs, wanted, most = run.folder / "pdfs", [], ROWS or 240
@@ -559,10 +557,10 @@ print(f"same pages in the same order: {on_disk == on_s3}; five searches made {le
 # What would your collection cost? `on_paper` multiplies assumptions. Every one of them is an argument, so replace it by
 # your own. *Published* (us-east-1, list prices, look them up again):
 #
-# - GPU: an L4 computes [121 TFLOPS](https://www.nvidia.com/en-us/data-center/l4/) at 16 bits (half of the figure with
-#   sparsity), [g6.xlarge](https://aws.amazon.com/ec2/instance-types/g6/) costs about 0.80 dollars an hour
-# - [S3](https://aws.amazon.com/s3/pricing/): 0.023 dollars a GB and month
-# - memory: about 5 dollars a GB and month, from
+# - GPU: an L4 computes [121 TFLOPS](https://www.nvidia.com/en-us/data-center/l4/) at 16 bits (that page gives twice
+#   this, for sparse matrices), [g6.xlarge](https://aws.amazon.com/ec2/instance-types/g6/) costs about 0.80 dollars an hour
+# - [S3](https://aws.amazon.com/s3/pricing/): 0.023 dollars per GB per month
+# - memory: about 5 dollars per GB per month, from
 #   [r7g.large](https://aws.amazon.com/ec2/instance-types/r7g/) (16 GiB for 0.107 dollars an hour)
 # - many vectors: [ColPali](https://arxiv.org/abs/2407.01449), 1,030 vectors of 128 components a page
 #
