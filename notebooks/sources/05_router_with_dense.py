@@ -251,7 +251,7 @@ print(f"{'chance':>24}: {chance:.4f}")
 
 # %% [markdown]
 # The page vectors are the same in both rows, and they work with SigLIP's queries. So the untrained Router is
-# at chance because MiniLM's space and SigLIP's do not agree. Or is it simpler?
+# at chance because MiniLM's space and SigLIP's do not agree. Is the reason simpler?
 #
 # - *This random `Dense` was unlucky.* We try nineteen more.
 # - *Texts and images form two clouds with a gap between them* (lesson 02). We centre both clouds.

@@ -184,7 +184,8 @@ def _look(tower, corpus: GeneralPages, part: range, grid: tuple[int, int]) -> np
     pixels, where, _ = as_input(pictures, grid)
     forward, tower.patch_embed.forward = tower.patch_embed.forward, flat_patches.__get__(tower.patch_embed)
     try:
-        out = tower(pixels, grid_thw=where)
+        with mixed():
+            out = tower(pixels, grid_thw=where)
     finally:
         tower.patch_embed.forward = forward
     layers = torch.stack([out.pooler_output, *out.deepstack_features])
