@@ -156,7 +156,7 @@ print(f"vectors: {vectors.label or 'your own, from lesson 07'}")
 print(f"before: queries {tuple(vectors.queries_before.shape)}, pages {tuple(vectors.pages_before.shape)}")
 
 # %% [markdown]
-# A search takes the dot product of the query's vector and each page's. The vectors have length one, so it is a cosine.
+# A search takes the dot product of the query's vector and each page's. The vectors have length one, so this is a cosine.
 # The page with the largest one comes first. Change `my_query` and run the cell again. Name a country, and ask
 # for something like prices, exports, ages, languages, roads or electricity. Not every country has a page on each topic.
 

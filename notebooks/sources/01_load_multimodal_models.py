@@ -497,7 +497,8 @@ print(f"The sigmoid of the logits differs from the scores by at most {difference
 print(f"So a logit of 0 gives a score of {torch.sigmoid(torch.tensor(0.0)).item()}.")
 
 # %% [markdown]
-# One query proves nothing. Each row of the data also has **look-alikes**, pages easily mistaken for the right one. We count how often the right page comes first among them.
+# One query proves nothing. Each row of the data also has **look-alikes**, pages easily mistaken for the right
+# one. We count how often the right page comes first among them.
 #
 # Documents may be texts, pages, or dictionaries with both. So we also give one look-alike together with the
 # query's own words. **Predict:** does this wrong page then beat the right one more often?

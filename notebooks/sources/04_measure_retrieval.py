@@ -167,7 +167,7 @@ check(
 # [`InformationRetrievalEvaluator`](https://sbert.net/docs/package_reference/sentence_transformer/evaluation.html) embeds
 # the queries itself. [`ir-measures`](https://ir-measur.es) reads **TREC files**, with a line for each ranked page (the
 # *run*) and each judgement (the *qrels*), so a score can be computed again without the model. We write them for the first
-# set. Predict: how far apart will we and the referees be?
+# set. Predict: how far apart will our figures and theirs be?
 
 
 # %%

@@ -251,7 +251,7 @@ print(f"{'chance':>24}: {chance:.4f}")
 
 # %% [markdown]
 # The page vectors are the same in both rows, and they work with SigLIP's queries. So the untrained Router is
-# at chance because MiniLM's space and SigLIP's do not agree. Is the reason simpler?
+# at chance because MiniLM's space and SigLIP's do not agree. Is there a simpler reason?
 #
 # - *This random `Dense` was unlucky.* We try nineteen more.
 # - *Texts and images form two clouds with a gap between them* (lesson 02). We centre both clouds.
@@ -508,7 +508,7 @@ if P.drawn:
 # Without the control you would know only the sum, `after - stage-one`. `siglip` is SigLIP's own text tower.
 # In `tiny`, countries without a page in training score lower than the rest.
 #
-# Now the query that gained most: it proves nothing, but shows how a ranking changed.
+# The query that gained most proves nothing, but shows how a ranking changed.
 
 # %%
 best = int(np.argmax(score["after"] - score["before"]))

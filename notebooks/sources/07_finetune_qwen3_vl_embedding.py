@@ -233,7 +233,7 @@ check("pages in the softmax", candidates, tests)
 # `sdpa`, the mini-batch is 16 pages instead of 1 (`course full-size` calculates that 22 fit in 80 GB), 60 of the 10,000
 # rows are kept for dev, and dev is evaluated five times instead of ten.
 #
-# Predict: by which share of the steps will the dev score have made half of its gain?
+# Predict: after which share of the steps will the dev score have made half of its gain?
 
 # %%
 chosen = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]

@@ -388,7 +388,7 @@ torch.cuda.empty_cache()
 # click is kept in a CSV, and all judgements as **qrels**, the text format of [TREC](https://trec.nist.gov).
 #
 # The manual's pool (the first three results of three systems) was judged for this course. What is not judged appears
-# below and in a CSV. In the reports, only one page answers each query, so unjudged pages are wrong indeed. Predict: which
+# below and in a CSV. In the reports, only one page answers each query, so unjudged pages really are wrong. Predict: which
 # system scores highest on each collection?
 
 # %%
@@ -705,8 +705,8 @@ run.save()
 #
 # <details><summary>Answer</summary>
 #
-# **b.** Pages of a contract share words and layout. Not a: neighbours would be on both sides. Not c: their wording is
-# the pages'.
+# **b.** Pages of a contract share words and layout. Not a: neighbours would be on both sides. Not c: they repeat the
+# pages' words.
 #
 # </details>
 #

@@ -117,8 +117,8 @@ if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
 # %% [markdown]
 # [`accelerate launch`](https://huggingface.co/docs/accelerate/basic_tutorials/launch) starts the script once for each
 # process. Our command is the one for two GPUs. The script's `use_cpu=True` makes the processes talk through **gloo**,
-# PyTorch's communication backend for CPUs. On GPUs it is NCCL, which needs a GPU for each process; so this section uses the stand-in on
-# the CPU in every profile.
+# PyTorch's communication backend for CPUs. On GPUs it is NCCL, which needs a GPU for each process; so this section uses
+# the stand-in on the CPU in every profile.
 #
 # `apart` holds 16 queries with 16 different pages. We compare one process with a batch of 16 to two with 8 each.
 # The table's last column is the largest difference to the gradients of one process, as a share of the largest gradient.
