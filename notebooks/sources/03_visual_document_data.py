@@ -370,10 +370,13 @@ for old in Path(options["cache_folder"]).glob("*.npy"):
 mined = mine_hard_negatives(pairs, model, **options)
 chosen = dict(zip(mined["query"], mined["negative"], strict=True))
 print(pairs[0]["query"])
-run.record("mined/first-is-the-copy", chosen[pairs[0]["query"]] == copy)
-print(f"   positive {Path(positives[0]).name}, mined {Path(chosen[pairs[0]['query']]).name}")
-taken = "the copy of the right page" if chosen[pairs[0]["query"]] == copy else "a page that it ranks higher"
-print(f"You saw the miner take {taken}.")
+taken = chosen[pairs[0]["query"]]
+run.record("mined/first-is-the-copy", taken == copy)
+print(f"   positive {Path(positives[0]).name}, mined {Path(taken).name}")
+print(
+    "You saw the miner take",
+    "the copy of the right page." if taken == copy else "a page that it ranks higher.",
+)
 
 # %% [markdown]
 # The copy scores the same as the right page, and is mined if that ranks first. It is a **false negative**: the

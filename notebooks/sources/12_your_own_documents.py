@@ -482,7 +482,7 @@ if moved:
 
 # %% [markdown]
 # A smaller pool can move a score either way: a right page outside it counts as wrong if a system finds it, and is not
-# missed if it does not. So say how much is unjudged.
+# missed if it does not. Neither way gives the scores of the whole pool, so say how much is unjudged.
 #
 # ## 7. Finetune what is worth it
 #
@@ -628,8 +628,7 @@ check("choose from figures", choice, tests)
 # `course serve --collection NAME` opens the search page of lesson 10 on a collection that this lesson saved. Each start
 # reads the folder again: it embeds only new files, and removes all traces of deleted ones.
 #
-# The search page ranks with the page model, alone or fused with MiniLM. It does not search by text alone, even if
-# section 8 chose BM25 or MiniLM.
+# The search page ranks with the page model, alone or fused with MiniLM. It cannot search by text alone.
 
 # %%
 for name, folder in folders.items():

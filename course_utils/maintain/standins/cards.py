@@ -56,8 +56,8 @@ HOW = (
 CHAIN = (
     "these weights come from a chain of runs. Reading was learned with earlier versions of the strips and sheets, in more than "
     "an hour; then came 200 steps on sheets and 720 on whole pages, and the later stages as described above. `course "
-    "build-standins` runs all stages in one go, seeded. Run once (2.5 hours on two CPU cores), it gave weights as "
-    "good at 63 tokens, and much weaker at the other sizes: the embedding model's NDCG@10 on the test pages is "
+    "build-standins` runs all stages in one go, seeded. Run once (2.5 hours on two CPU cores), it gave other "
+    "weights, weaker at sizes other than 63 tokens: the embedding model's NDCG@10 on the test pages is "
     "0.164 [0.131, 0.199] at 42 tokens, 0.875 [0.845, 0.902] at 63, 0.350 [0.307, 0.396] at 88 and 0.581 [0.535, "
     "0.627] at 130; at 63, unseen wording 0.732 [0.651, 0.808], natural wording 0.608 [0.549, 0.668], dev pages "
     "0.941 [0.896, 0.980]. Exact descriptions: 0.700 [0.610, 0.790]."

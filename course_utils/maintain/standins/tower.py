@@ -54,6 +54,13 @@ def as_input(pictures: list[tuple[np.ndarray, Words]], grid: tuple[int, int]):
     return pixels, where, [words for _, words in pictures]
 
 
+def layers_of(tower, pixels: torch.Tensor, where: torch.Tensor) -> list[torch.Tensor]:
+    """What a tower makes of pixels, (image tokens, width) in float32: its last layer, then those for deepstack."""
+    with mixed():
+        out = tower(pixels, grid_thw=where)
+    return [layer.float() for layer in (out.pooler_output, *out.deepstack_features)]
+
+
 def page_prompt(grid: tuple[int, int]) -> str:
     """A page as the chat template writes it."""
     return "<|vision_start|>" + "<|image_pad|>" * (grid[0] * grid[1]) + "<|vision_end|>"
@@ -111,18 +118,16 @@ class TowerTrainer(Resumable):
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], rng) for k in chosen]
         pictures += [sheet(self.strips, rng) for _ in range(self.recipe.sheets)]
         pixels, where, placed = as_input(pictures, grid)
-        with mixed():
-            out = self.tower(pixels, grid_thw=where)
+        now = layers_of(self.tower, pixels, where)
         targets = [cells(words, grid[0], self.reading.columns_of, grid[1]) for words in placed]
-        read, right = self.reading.loss(out.pooler_output.float(), self.table, self.scale.exp(), targets)
+        read, right = self.reading.loss(now[0], self.table, self.scale.exp(), targets)
         found = {"read": read, f"read_right_{grid[0] * grid[1]}": right}
         if grid == OWN:
-            with torch.no_grad(), mixed():
-                before = self.before(pixels, grid_thw=where)
-            layers = (
-                [layer.float() for layer in (seen.pooler_output, *seen.deepstack_features)] for seen in (out, before)
+            with torch.no_grad():
+                before = layers_of(self.before, pixels, where)
+            found["keep"] = sum(
+                F.mse_loss(new, old) / old.square().mean() for new, old in zip(now, before, strict=True)
             )
-            found["keep"] = sum(F.mse_loss(now, old) / old.square().mean() for now, old in zip(*layers, strict=True))
         return found
 
 
@@ -184,9 +189,7 @@ def _look(tower, corpus: GeneralPages, part: range, grid: tuple[int, int]) -> np
     pixels, where, _ = as_input(pictures, grid)
     forward, tower.patch_embed.forward = tower.patch_embed.forward, flat_patches.__get__(tower.patch_embed)
     try:
-        with mixed():
-            out = tower(pixels, grid_thw=where)
+        layers = torch.stack(layers_of(tower, pixels, where))
     finally:
         tower.patch_embed.forward = forward
-    layers = torch.stack([out.pooler_output, *out.deepstack_features])
     return layers.unflatten(1, (len(part), -1)).transpose(0, 1).half().numpy()

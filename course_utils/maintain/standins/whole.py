@@ -15,8 +15,8 @@ from course_utils.maintain.standins.language import LanguageRecipe, LanguageTrai
 from course_utils.maintain.standins.pictures import cells
 from course_utils.maintain.standins.pretrain import flat_patches
 from course_utils.maintain.standins.reading import Reading
-from course_utils.maintain.standins.tower import GRIDS, as_input, moved
-from course_utils.maintain.standins.training import decayed_and_not, mixed
+from course_utils.maintain.standins.tower import GRIDS, as_input, layers_of, moved
+from course_utils.maintain.standins.training import decayed_and_not
 
 TOWER_RATE = 0.5  # of the learning rate
 
@@ -36,11 +36,9 @@ class Looking:
         """What the tower makes of drawings `rows` at GRIDS[size], as `Seen.at` gives it."""
         pictures = [moved(self.corpus.images[k], self.corpus.words[k], self.rng) for k in rows]
         pixels, where, self.words = as_input(pictures, GRIDS[size])
-        with mixed():
-            out = self.tower(pixels, grid_thw=where)
-        self.flat = out.pooler_output.float()
-        layers = (self.flat, *out.deepstack_features)
-        first, *deep = (layer.float().unflatten(0, (len(rows), -1)) for layer in layers)
+        layers = layers_of(self.tower, pixels, where)
+        self.flat = layers[0]
+        first, *deep = (layer.unflatten(0, (len(rows), -1)) for layer in layers)
         return SimpleNamespace(pooler_output=first, deepstack_features=deep)
 
 
