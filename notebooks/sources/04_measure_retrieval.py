@@ -335,7 +335,7 @@ def by_meaning(ids, documents):
 
 def verdict(gap, name, other):
     """What a paired interval of `name` minus `other` allows us to say."""
-    return f"{name} is better" if gap.low > 0 else f"{other} is better" if gap.high < 0 else "not shown"
+    return f"{name} is better" if gap.low > 0 else f"{other} is better" if gap.high < 0 else "no difference shown"
 
 
 # %%
@@ -481,7 +481,7 @@ if P.drawn:
             says = verdict(gap, "before", name)
             lines[name, which] = {"NDCG@10": str(alone), "page model minus it": str(gap), "so": says}
             worse += [which] if says == "before is better" else []
-        print(f"You saw {name} shown to be worse than the page model on: {', '.join(worse) or 'no part'}.")
+        print(f"You saw the page model shown to be better than {name} on: {', '.join(worse) or 'no part'}.")
     display(pd.DataFrame(lines).T)
 
 # %% [markdown]
@@ -526,7 +526,7 @@ print(f"Zero lies {'inside' if low <= 0 <= high else 'outside'} the interval of 
 # Let *s* be the spread (standard deviation) of the per-query differences. Half of the interval is about 1.96 *s*/√*n*,
 # and a true difference of that size is found only half of the time. To find a difference *d* four times in five, you
 # need *n* = ((1.96 + 0.84) *s*/*d*)² queries; both numbers are quantiles of the normal distribution. Predict: which need
-# more, like or unlike models?
+# more, similar or different models?
 
 
 # %%
@@ -535,9 +535,9 @@ def queries_needed(spread: float, difference: float) -> int:
     return int(np.ceil(((1.96 + 0.84) * spread / difference) ** 2))
 
 
-compared = {f"like: {kept} components against all": difference}
+compared = {f"similar: {kept} components against all": difference}
 if P.drawn:
-    compared["unlike: page model against MiniLM"] = scores["before"] - scores["minilm-text"]
+    compared["different: page model against MiniLM"] = scores["before"] - scores["minilm-text"]
 print("You saw what a difference of 0.02 needs, and one of 0.01:")
 for label, each in compared.items():
     needed = queries_needed(each.std(), 0.02)
