@@ -1,8 +1,9 @@
 """Reading notebooks: what an executed one shows, and the functions that one defines."""
 
 import ast
+import re
 
-from course_utils.paths import SOURCES
+from course_utils.paths import ROOT, SOURCES
 
 
 def code(notebook):
@@ -24,3 +25,10 @@ def functions_of(lesson, **names):
     tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     exec(compile(tree, lesson, "exec"), names)
     return names
+
+
+def readme_figures(row):
+    """The figures with three decimals in the README's table of results, of the row that begins so."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    (found,) = [line for line in lines if line.startswith(f"| {row}")]
+    return [float(figure) for figure in re.findall(r"\b\d\.\d{3}\b", found)]

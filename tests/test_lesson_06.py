@@ -1,6 +1,7 @@
 """Lesson 06: gradient caching is exact, and it holds memory where the plain loss does not."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -125,8 +126,8 @@ def test_lesson_06_needs_at_most_5_gb_with_what_the_notebook_holds(metrics):
 
 
 def test_lesson_06_gradient_caching_equals_the_library_and_the_plain_loss(metrics):
-    assert metrics["gradients/difference"] <= 1e-3, "a share of the largest gradient"
-    assert metrics["loss/difference"] <= 1e-4
+    assert metrics["gradients/difference"] <= 1e-5, "a share of the largest gradient"
+    assert metrics["loss/difference"] <= 1e-6
 
 
 def test_lesson_06_caching_holds_memory_where_the_plain_loss_grows(metrics):
@@ -164,6 +165,6 @@ def test_lesson_06_small_pages_raise_the_loss_of_the_same_rows(metrics):
 def test_lesson_06_the_sentence_on_the_cost_of_caching_is_what_its_turns_say(ran):
     text, metrics = output_text(ran[0]), ran[1]["metrics"]
     low, middle, high = (metrics[f"seconds/cached-over-plain{end}"] for end in ("/low", "", "/high"))
-    assert low <= middle <= high and f"caching take {middle:.2f} times as long" in text
+    assert middle > 1 and f"caching take {middle:.2f} times as long" in text
     where = "inside" if low <= 4 / 3 <= high else "outside"
-    assert f"lies {where} the range of the turns, {low:.3f} to {high:.3f}" in text
+    assert re.search(rf"{where}\b.*{low:.3f} to {high:.3f}", text)

@@ -39,6 +39,14 @@ def test_lesson_08_scores_every_dimension_and_the_full_one_is_the_score_itself(m
         assert all(f"ndcg@10/{when}/dim-{d}/low" in metrics for d in dimensions)
 
 
+def test_lesson_08_only_the_model_trained_with_matryoshka_works_when_cut_to_its_first_dimensions(metrics):
+    shortest = PROFILES["tiny"].dimensions[-1]
+    kept = {
+        when: metrics[f"ndcg@10/{when}/dim-{shortest}"] / metrics[f"ndcg@10/{when}"] for when in ("before", "after")
+    }
+    assert kept["after"] > 0.8 and kept["before"] < 0.5
+
+
 @pytest.fixture
 def by_budget(metrics):
     """NDCG@10 by image tokens a page, from few tokens to many."""
@@ -51,14 +59,16 @@ def by_budget(metrics):
 
 
 def test_lesson_08_the_model_is_best_at_its_own_budget_and_does_not_break_above_it(metrics, by_budget):
-    seconds = {name for name, value in metrics.items() if name.startswith("seconds/pixels/") and value > 0}
-    assert len(by_budget) == len(seconds) == 5
+    assert len(by_budget) == 5
+    assert metrics["seconds/pixels/130-tokens"] > metrics["seconds/pixels/24-tokens"]
     half, three_quarters, trained, above, most = by_budget.values()
     assert half < three_quarters < trained == max(by_budget.values())
     assert min(above, most) > 0.85 * trained
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the small model was finetuned at one size")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the stand-in reads best at 63 tokens, before finetuning, too"
+)
 @pytest.mark.parametrize("tokens, share", [(42, 0.75), (88, 0.95), (130, 0.95)])
 def test_lesson_08_reaches_the_bars_that_the_course_set_itself(by_budget, tokens, share):
     assert by_budget[tokens] >= share * by_budget[63]

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from executed import functions_of, output_text
+from executed import functions_of, output_text, readme_figures
 
 COLLECTIONS = ("reports", "manual")
 SYSTEMS = ("bm25", "minilm", "page", "fusion")
@@ -40,10 +40,13 @@ def test_a_split_keeps_groups_whole_and_tests_on_what_is_asked(defined, pages, a
     test, train = defined["split"](pages, asked)
     assert len(test) + len(train) == len(pages) and not set(test.index) & set(train.index)
     assert len(test) and {page for _, page in asked} <= set(test.index)
+    assert len(train) or len(pages) == 1
     if pages["document"].nunique() >= 4:
         assert not set(test["document"]) & set(train["document"])
     elif pages["chapter"].nunique() >= 4:
         assert not set(test["chapter"]) & set(train["chapter"])
+    elif len(pages) > 10:
+        assert not set(test["page"] // 10) & set(train["page"] // 10)
 
 
 def test_queries_come_from_titles_without_numbers_and_else_from_headings(defined):
@@ -79,7 +82,7 @@ def test_lesson_12_filters_throw_some_queries_away_and_keep_most(metrics):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_lesson_12_every_score_has_an_interval(metrics, system, collection):
     name = f"ndcg@10/{system}/{collection}/before"
-    assert metrics[f"{name}/low"] <= metrics[name] <= metrics[f"{name}/high"]
+    assert {f"{name}/low", f"{name}/high"} <= metrics.keys()
 
 
 def test_lesson_12_the_manual_s_pool_is_judged(metrics):
@@ -99,8 +102,15 @@ def test_lesson_12_the_stand_in_cannot_read_the_manual_and_text_systems_can(metr
 def test_lesson_12_minilm_is_trained_on_the_manual_and_its_gain_is_told(metrics):
     gain = metrics["ndcg@10/minilm/manual/after"] - metrics["ndcg@10/minilm/manual/before"]
     assert metrics["ndcg@10/gain/minilm/manual"] == pytest.approx(gain)
+    assert gain != 0, "MiniLM was not trained"
 
 
 def test_lesson_12_a_pdf_is_added_alone_and_removed_without_a_trace(metrics):
-    assert 0 < metrics["served/added"] < metrics["served/pages"]
+    assert 0 < metrics["served/added"] == metrics["served/removed"] < metrics["served/pages"]
     assert metrics["served/traces"] == 0
+
+
+def test_the_readme_gives_lesson_12_s_scores(metrics):
+    before, after = readme_figures("lesson 12's")[0:4:3]
+    assert before == pytest.approx(metrics["ndcg@10/page/reports/before"], abs=0.01)
+    assert after == pytest.approx(metrics["ndcg@10/page/reports/after"], abs=0.02)

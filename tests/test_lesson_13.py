@@ -73,18 +73,17 @@ def test_lesson_13_equal_pages_meet_across_processes_until_the_batch_is_split(me
 
 def test_lesson_13_two_workers_give_the_vectors_of_one(metrics):
     assert metrics["vectors/difference"] <= 1e-4
-    assert metrics["throughput/one"] > 0 and metrics["throughput/two"] > 0
 
 
 def test_lesson_13_no_page_is_lost_or_doubled_when_a_worker_is_killed(metrics):
     assert metrics["pages/lost"] == metrics["pages/doubled"] == 0
     assert metrics["pages/doubled-by-add"] > 0
-    assert metrics["workers/killed-run"] >= 2
+    assert metrics["workers/killed-run/batches-of-the-dead"] == 2, "no worker died after its second batch"
 
 
 def test_lesson_13_a_second_run_encodes_only_what_is_missing(metrics):
     assert metrics["resumed/lost"] == metrics["resumed/doubled"] == 0
-    assert metrics["resumed/kept"] > 0
+    assert 0 < metrics["resumed/encoded"] < metrics["pages"], "the first run did not stop half way"
     assert metrics["resumed/kept"] + metrics["resumed/encoded"] == metrics["pages"]
 
 

@@ -216,13 +216,14 @@ def test_what_was_read_is_not_read_again_and_what_is_gone_is_forgotten(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("command", "words"), [("import time; time.sleep(60)", "takes too long"), ("raise SystemExit", "too")]
+    ("command", "words", "seconds"),
+    [("import time; time.sleep(60)", "takes too long", 0.3), ("raise SystemExit", "too much memory", 30)],
 )
-def test_a_reader_that_hangs_or_dies_is_stopped_and_named(tmp_path, monkeypatch, command, words):
+def test_a_reader_that_hangs_or_dies_is_stopped_and_named(tmp_path, monkeypatch, command, words, seconds):
     (tmp_path / "pdfs").mkdir()
     (tmp_path / "pdfs" / "one.pdf").write_bytes(GOOD)
     monkeypatch.setattr(reading, "COMMAND", [sys.executable, "-c", command])
-    monkeypatch.setattr(reading, "START_SECONDS", 0.3)
+    monkeypatch.setattr(reading, "START_SECONDS", seconds)
     with pytest.raises(CourseError, match=words):
         read_folder(tmp_path / "pdfs", tmp_path / "cache", PIXELS, page_seconds=0.3)
 

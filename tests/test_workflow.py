@@ -42,7 +42,10 @@ def test_every_night_runs_the_lessons_and_the_tests_and_keeps_what_they_leave(jo
     assert kept["if"] == "always()" and "build" in kept["with"]["path"].split()
 
 
-@pytest.mark.parametrize("command", sorted({command for job in JOBS for command in commands(job)}))
+OURS = {command for job in JOBS for command in commands(job) if re.match("make|course", command) or "::" in command}
+
+
+@pytest.mark.parametrize("command", sorted(OURS))
 def test_targets_commands_and_options_exist(command):
     words = command.split()
     if words[0] == "make":

@@ -669,6 +669,7 @@ gone = {page for page, title in engine.titles.items() if title.startswith(files[
 engine, embedded = documents.load_collection(served)
 left, stems = gone & set(engine.corpus.corpus), {page.rsplit("-p", 1)[0] for page in gone}
 traces = [path for path in served.rglob("*") if stems & set(path.parts)]
+run.record("served/removed", len(gone))
 run.record("served/traces", len(left) + len(traces))
 print(f"one PDF removed: {embedded} pages embedded; left of it: {len(left)} pages, {len(traces)} files")
 run.save()

@@ -477,6 +477,7 @@ run.record("pages/doubled", doubled)
 run.record("workers/killed-run", killed["worker"].nunique())
 print(f"You saw {lost} pages lost and {doubled} doubled;", end=" ")
 dead = killed[killed["worker"] == int((run.folder / "index-killed" / "kill").read_text())]
+run.record("workers/killed-run/batches-of-the-dead", dead["began"].nunique())
 again = dead[dead["began"] == dead["began"].max()].drop(columns="vector")  # the batch that was repeated
 database = lancedb.connect(str(run.folder / "index-killed"))
 plain = database.create_table("plain", killed.drop(columns="vector"), mode="overwrite")
