@@ -9,7 +9,7 @@ import pandas as pd
 
 from course_utils import paths
 from course_utils.errors import CourseError
-from course_utils.evaluation import discounts, random_ceiling
+from course_utils.evaluation import expected_ndcg, random_ceiling
 from course_utils.pages.build import pages_folder
 
 OCR_FILE = paths.DATA / "ocr.json.gz"
@@ -44,20 +44,6 @@ def ceilings(
             ]
         )
     return scores
-
-
-def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int = 10) -> float:
-    """Expected NDCG@k of a reader who ranks some candidates first, in random order, and the rest after.
-
-    candidates: pages ranked first, `found` of them relevant; relevant: relevant pages in all; pages: size
-    of the corpus. Exact: a rank among the candidates is relevant with probability found / candidates, one
-    after them with (relevant - found) / (pages - candidates), and expectations add up.
-    """
-    ranks = np.arange(min(k, pages))
-    first = found / candidates if candidates else 0.0
-    rest = (relevant - found) / (pages - candidates) if pages > candidates else 0.0
-    chance = np.where(ranks < candidates, first, rest)
-    return float((chance * discounts(len(ranks))).sum() / discounts(min(k, relevant)).sum())
 
 
 def ocr_texts() -> dict[str, str]:

@@ -257,10 +257,20 @@ def _content_key(content) -> str:
 
 
 def random_ceiling(query_ids: Sequence[str], relevant: Mapping[str, set[str]], pages: int, k: int = 10) -> np.ndarray:
-    """Expected NDCG@k (q,) of a reader who knows nothing: chance, over a corpus of `pages` pages.
-
-    Exact: every rank holds a relevant page with the same probability, and expectations add up.
-    """
+    """Expected NDCG@k (q,) of a reader who knows nothing: chance, over a corpus of `pages` pages."""
     counts = [len(_judged(relevant, query)) for query in query_ids]
-    shown = discounts(min(k, pages)).sum()
-    return np.array([count / pages * shown / discounts(min(k, count)).sum() for count in counts])
+    return np.array([expected_ndcg(pages, count, count, pages, k) for count in counts])
+
+
+def expected_ndcg(candidates: int, found: int, relevant: int, pages: int, k: int = 10) -> float:
+    """Expected NDCG@k of a reader who ranks some candidates first, in random order, and the rest after.
+
+    candidates: pages ranked first, `found` of them relevant; relevant: relevant pages in all; pages: size
+    of the corpus. Exact: a rank among the candidates is relevant with probability found / candidates, one
+    after them with (relevant - found) / (pages - candidates), and expectations add up.
+    """
+    ranks = np.arange(min(k, pages))
+    first = found / candidates if candidates else 0.0
+    rest = (relevant - found) / (pages - candidates) if pages > candidates else 0.0
+    chance = np.where(ranks < candidates, first, rest)
+    return float((chance * discounts(len(ranks))).sum() / discounts(min(k, relevant)).sum())

@@ -29,6 +29,7 @@ WARNINGS = (
     "`is_gradient_checkpointing` is deprecated",  # peft asks transformers by the old name
 )
 
+CGROUP = Path("/sys/fs/cgroup")  # a container's limits, on Linux
 PACKAGES = ("sentence-transformers", "transformers", "torch", "torchvision", "datasets", "accelerate", "peft", "numpy")
 
 
@@ -76,9 +77,11 @@ def quiet() -> None:
 
 def cores() -> int:
     """CPU cores that this process may use, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # a container's share of the time, "200000 100000" for two cores
+        quota, period = map(int, (CGROUP / "cpu.max").read_text(encoding="utf-8").split())
+        found = min(found, max(1, quota // period))
+    return found
 
 
 def peak_memory_mib() -> float:
@@ -130,5 +133,14 @@ def memory_gb() -> float:
     """Memory that this process may use: the machine's, or the container's limit where that is smaller."""
     memory = psutil.virtual_memory().total
     with contextlib.suppress(OSError, ValueError):
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+        memory = min(memory, int((CGROUP / "memory.max").read_text(encoding="utf-8")))
     return round(memory / 1e9, 1)
+
+
+def free_gb() -> float:
+    """Memory that a new process could take: the machine's, or what is left of the container's where that is less."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = (int((CGROUP / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
+        free = min(free, limit - used)
+    return free / 1e9

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from course_utils.errors import CourseError
-from course_utils.paths import ROOT
+from course_utils.paths import search_path
 
 SECONDS = 3600  # a step of the largest model takes minutes on a CPU
 PROGRAM = """
@@ -52,7 +52,7 @@ def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> Measured
     """
     held = psutil.Process().memory_info().rss / 2**20  # while it waits, it takes no more
     program = PROGRAM.format(source=textwrap.dedent(inspect.getsource(function)), name=function.__name__)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    environment = os.environ | {"PYTHONPATH": search_path()}
     with tempfile.TemporaryDirectory() as folder:
         script, asked, answered = (Path(folder) / name for name in ("program.py", "arguments.json", "answer.json"))
         script.write_text(program, encoding="utf-8")

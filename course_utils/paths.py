@@ -11,3 +11,8 @@ NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "sources"
 SOLUTIONS = NOTEBOOKS / "solutions"
 BUILD = Path(os.environ.get("COURSE_BUILD", ROOT / "build"))
+
+
+def search_path(*first: Path) -> str:
+    """PYTHONPATH of a process that imports this checkout: `first`, the checkout, and what this process has."""
+    return os.pathsep.join([*map(str, first), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -5,6 +5,7 @@ the memory.
 """
 
 import contextlib
+import errno
 import json
 import re
 import sys
@@ -35,7 +36,7 @@ DAMAGED = "is damaged, or no PDF: open it in a viewer and print it to a new PDF.
 def main() -> None:
     """Answer jobs, one a line of JSON (file, first page, folder, pixels), until there are no more.
 
-    An answer is a line (kind, page number, more); the last of a job has the kind "done".
+    An answer is a line (kind, page number, more); the last of a job has the kind "done", or "full" where the disk is.
     """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -70,6 +71,8 @@ def _document(send: Callable, file: str, first: int, folder: str, pixels: int) -
         try:
             note, page = _page(document, number, Path(folder), pixels)
         except (pdfium.PdfiumError, MemoryError, ValueError, OSError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                return send("full", number)
             what = "is too large for the memory" if isinstance(error, MemoryError) else "is damaged"
             send("refused", number, f"{what}, so it is left out.")
             continue

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import time
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Run:
             return
         if not NAME.fullmatch(name):
             raise CourseError(f"{name!r} cannot name a figure: write measure/when[/slice] without spaces.")
-        number = int(value) if hasattr(value, "__index__") else float(value)
+        number = int(value) if isinstance(value, Integral) else float(value)
         if not math.isfinite(number):
             raise CourseError(f"{name} came out as {number}: look at the cell that computes it before recording it.")
         self.metrics[name] = number

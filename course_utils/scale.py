@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 
 from course_utils.errors import CourseError
-from course_utils.paths import ROOT
+from course_utils.paths import search_path
 
 NOT_PASSED_ON = (
     "RAY_ADDRESS",
@@ -54,7 +54,7 @@ def run_script(
     """
     variables = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     variables |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "LANCEDB_LOG": "error"}
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    variables["PYTHONPATH"] = search_path()
     with _ray_home() if with_ray else tempfile.TemporaryDirectory() as folder:
         if with_ray:
             variables.setdefault("HF_HOME", str(Path.home() / ".cache" / "huggingface"))

@@ -51,7 +51,7 @@ def simulate(candidates, found, relevant, pages, k=10, draws=8000):
     [(30, 2, 2, 60), (4, 1, 3, 40), (0, 0, 5, 50), (7, 7, 7, 20), (5, 0, 2, 8), (12, 3, 12, 12 + 30), (6, 2, 2, 6)],
 )
 def test_the_expected_score_agrees_with_a_simulation(candidates, found, relevant, pages):
-    exact = baselines.expected_ndcg(candidates, found, relevant, pages)
+    exact = evaluation.expected_ndcg(candidates, found, relevant, pages)
     assert exact == pytest.approx(simulate(candidates, found, relevant, pages), abs=0.012)
 
 

@@ -19,6 +19,7 @@ def build(tmp_path, monkeypatch):
         "index.html",
         "book/html/index.html",
         "standins/weights",
+        "judgements/manual.csv",
         "notes.txt",
     ]
     for path in (*(build / name for name in inside), tmp_path / "cache" / "page.png", tmp_path / "models" / "weights"):
@@ -33,10 +34,11 @@ def left(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_clean_removes_results_and_pages_and_says_that_it_keeps_the_training_of_stand_ins(build):
+def test_clean_removes_results_and_pages_and_says_that_it_keeps_what_takes_hours_or_hands(build):
     ran = CliRunner().invoke(main, ["clean"])
-    assert ran.exit_code == 0 and "07_toy" in ran.output and str(build / "standins") in ran.output
-    assert left(build) == ["notes.txt", "standins"] and left(build.parent) == ["build", "models"]
+    assert ran.exit_code == 0 and "07_toy" in ran.output
+    assert all(str(build / name) in ran.output for name in ("standins", "judgements"))
+    assert left(build) == ["judgements", "notes.txt", "standins"] and left(build.parent) == ["build", "models"]
 
 
 def test_clean_follows_no_link_out_of_the_build(build):

@@ -218,7 +218,7 @@ def test_what_is_drawn_and_asked_is_what_the_version_stands_for():
 def test_a_changed_wording_and_a_moved_pixel_ask_for_a_new_version(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setitem(queries.BY_NAME, "course", tuple(t.replace("find", "get") for t in queries.BY_NAME["course"]))
-        patch.setattr(build.Sheet, "draw", lambda sheet: drawing.Drawn(Image.new("L", (1, 1)), [], "", "", False))
+        patch.setattr(build.Sheet, "draw", lambda sheet: drawing.Drawn(Image.new("L", (1, 1)), [], "", False))
         assert "queries and pages changed: raise the version" in version.problem()
     monkeypatch.setattr(drawing, "BASELINE", drawing.BASELINE + 1)
     assert "The pages changed: raise the version" in version.problem()

@@ -23,6 +23,17 @@ def test_the_machine_is_asked_once_and_described_in_words(monkeypatch, request):
     assert found["gpu"] == "NVIDIA T4" and found["cores"] == f"{machine.cores()} cores"
 
 
+def test_a_container_s_limits_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    cores, free = machine.cores(), machine.free_gb()
+    (tmp_path / "cpu.max").write_text("max 100000\n", encoding="utf-8")
+    assert machine.cores() == cores
+    (tmp_path / "cpu.max").write_text("100000 100000\n", encoding="utf-8")
+    (tmp_path / "memory.max").write_text("900000000\n", encoding="utf-8")
+    (tmp_path / "memory.current").write_text("400000000\n", encoding="utf-8")
+    assert (machine.cores(), machine.memory_gb(), machine.free_gb()) == (1, 0.9, min(free, 0.5))
+
+
 def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
     show = "from course_utils.machine import peak_memory_mib as peak; "
     child = (

@@ -7,6 +7,7 @@ import pytest
 
 from course_utils import memory
 from course_utils.errors import CourseError
+from course_utils.paths import ROOT
 
 
 def fill(mebibytes: int) -> int:
@@ -50,7 +51,7 @@ def test_the_process_is_new_and_finds_the_course_from_any_folder(monkeypatch, tm
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     pid, has_pytest, path = memory.in_fresh_process(where).value
     assert pid != os.getpid() and not has_pytest
-    assert path == sorted([str(memory.ROOT), str(tmp_path)])
+    assert path == sorted([str(ROOT), str(tmp_path)])
 
 
 def test_values_come_back_whatever_the_function_prints():

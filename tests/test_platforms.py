@@ -71,10 +71,10 @@ def test_elsewhere_the_cell_does_nothing(elsewhere, monkeypatch):
 @pytest.fixture
 def platform(monkeypatch):
     """What a platform has installed, by name; the packages that are not named are missing."""
-    found = {pin.name: str(pin.specifier)[2:] for pin in hosted._lock()}
+    found = {pin.name: str(pin.specifier)[2:] for pin in hosted.pins()}
     found |= {"torch": "2.11.0+cu126", "numpy": "2.1.0", "pandas": "2.2.2", "transformers": "4.57.0"}
     del found["sentence-transformers"], found["ruff"]
-    monkeypatch.setattr(hosted, "_installed", lambda name: found.get(name, ""))
+    monkeypatch.setattr(hosted, "installed", lambda name: found.get(name, ""))
     return found
 
 

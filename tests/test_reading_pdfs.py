@@ -228,19 +228,63 @@ def test_a_reader_that_hangs_or_dies_is_stopped_and_named(tmp_path, monkeypatch,
         read_folder(tmp_path / "pdfs", tmp_path / "cache", PIXELS, page_seconds=0.3)
 
 
-def test_a_page_that_fails_is_left_out_and_the_next_one_is_read(tmp_path, monkeypatch):
-    """The worker here dies on page 2, as a crash in the library would have it."""
-    (tmp_path / "pdfs").mkdir()
-    (tmp_path / "pdfs" / "one.pdf").write_bytes(pdf(*[(300, 400, WORDS, 0)] * 3))
-    command = (
-        "import os\nfrom course_utils import pdf_worker\nplain = pdf_worker._page\n"
-        "pdf_worker._page = lambda d, number, *rest: os._exit(1) if number == 2 else plain(d, number, *rest)\n"
+def on_page_two(what):
+    """The command of a worker in which `what` happens on page 2 of each file."""
+    program = (
+        "import errno, os, time\nfrom course_utils import pdf_worker\nplain = pdf_worker._page\n"
+        "def full(): raise OSError(errno.ENOSPC, 'full')\n"
+        f"pdf_worker._page = lambda d, number, *rest: {what} if number == 2 else plain(d, number, *rest)\n"
         "pdf_worker.main()"
     )
-    monkeypatch.setattr(reading, "COMMAND", [sys.executable, "-c", command])
-    read = read_folder(tmp_path / "pdfs", tmp_path / "cache", PIXELS)
+    return [sys.executable, "-c", program]
+
+
+@pytest.fixture
+def three_pages(tmp_path):
+    (tmp_path / "pdfs").mkdir()
+    (tmp_path / "pdfs" / "one.pdf").write_bytes(pdf(*[(300, 400, WORDS, 0)] * 3))
+    return tmp_path / "pdfs", tmp_path / "cache", PIXELS
+
+
+def test_a_page_that_fails_is_left_out_and_the_next_one_is_read(three_pages, monkeypatch):
+    """The worker here dies on page 2, as a crash in the library would have it."""
+    monkeypatch.setattr(reading, "COMMAND", on_page_two("os._exit(1)"))
+    read = read_folder(*three_pages)
     assert list(read.pages["page"]) == [1, 3]
     assert read.notes[["page", "refused"]].values.tolist() == [["2", True]]
+
+
+def test_a_file_that_takes_too_long_says_that_its_rest_is_left_out_and_is_tried_again(three_pages, monkeypatch):
+    command = reading.COMMAND
+    monkeypatch.setattr(reading, "COMMAND", on_page_two("time.sleep(60)"))
+    monkeypatch.setattr(reading, "FILE_SECONDS", 2)
+    read = read_folder(*three_pages)
+    assert list(read.pages["page"]) == [1] and "after 2 are left out" in read.notes["what"].iloc[-1]
+    monkeypatch.setattr(reading, "COMMAND", command)
+    assert list(read_folder(*three_pages).pages["page"]) == [1, 2, 3]
+
+
+def test_a_full_disk_is_no_damaged_page(three_pages, monkeypatch):
+    monkeypatch.setattr(reading, "COMMAND", on_page_two("full()"))
+    with pytest.raises(OSError, match="No space left"):
+        read_folder(*three_pages)
+
+
+def test_a_reader_that_died_between_two_files_is_started_again(three_pages):
+    with reading._Worker(30) as worker:
+        file = three_pages[0] / "one.pdf"
+        worker.read(file, three_pages[1] / "one", "key", PIXELS)
+        worker.process.kill()
+        worker.process.wait()
+        assert len(worker.read(file, three_pages[1] / "two", "key", PIXELS)["pages"]) == 3
+
+
+def test_a_document_s_name_does_not_change_when_another_folder_has_a_file_of_that_name(three_pages):
+    folder = three_pages[0]
+    (folder / "a").mkdir()
+    (folder / "a" / "one.pdf").write_bytes(pdf((310, 400, WORDS, 0)))
+    found = read_folder(*three_pages).pages
+    assert found.loc["one-p0001", "file"] == "one.pdf" and found.loc["a-one-p0001", "file"] == "a/one.pdf"
 
 
 def test_the_same_words_on_pages_in_a_row_are_said_once():

@@ -27,9 +27,10 @@ def saved(run):
 
 def test_a_saved_run_holds_its_figures_and_their_intervals(run):
     run.record("queries", np.int64(300))
+    run.record("ndcg@10/before", np.array(0.87))
     run.record("ndcg@10/gain", Interval(0.4, np.float64(0.35), 0.45, 300))
     content = saved(run)
-    ends = {"ndcg@10/gain": 0.4, "ndcg@10/gain/low": 0.35, "ndcg@10/gain/high": 0.45}
+    ends = {"ndcg@10/before": 0.87, "ndcg@10/gain": 0.4, "ndcg@10/gain/low": 0.35, "ndcg@10/gain/high": 0.45}
     assert content["metrics"] == {"queries": 300} | ends and isinstance(content["metrics"]["queries"], int)
     assert (content["lesson"], content["profile"], content["seed"]) == ("07_toy", "tiny", 3)
     assert content["peak_memory_mib"] > 1

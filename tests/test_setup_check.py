@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import constants
 
-from course_utils import machine, paths
+from course_utils import lock, machine, paths
 from course_utils.profiles import PROFILES
 from course_utils.runner import setup_check
 from course_utils.runner.cli import main
@@ -70,12 +70,11 @@ def test_packages_are_held_against_the_lock(monkeypatch):
                 return version(name).split("+")[0] + torch
             return "0.0.1" if name in other else version(name)
 
-        monkeypatch.setattr(setup_check, "version", found)
+        monkeypatch.setattr(lock, "version", found)
         return finding("packages")
 
-    cuda = ("nvidia-", "cuda-", "triton")
-    assert installed(missing=cuda, torch="+cpu").status == OK
-    assert installed(missing=cuda, other=("six",), torch="+cpu").status == WARN
+    assert installed(missing=lock.CUDA, torch="+cpu").status == OK
+    assert installed(missing=lock.CUDA, other=("six",), torch="+cpu").status == WARN
     found = installed(missing=("tqdm",), other=("six",))
     assert found.status == FAIL and "tqdm is missing" in found.text and "six 0.0.1" in found.text
     assert "requirements.lock" in found.fix
@@ -89,11 +88,17 @@ def test_a_full_disk_fails_and_names_what_makes_room(monkeypatch):
 
 def test_memory_is_held_against_what_the_lessons_first_cells_say(monkeypatch):
     monkeypatch.setattr(setup_check, "_lesson_memory", lambda profile: {"01": 2.0, "02": 2.0, "06": 8.0})
-    monkeypatch.setattr(setup_check.psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(64e9))
+    monkeypatch.setattr(machine, "free_gb", lambda: 64.0)
     for total, status in ((8.0, OK), (6.0, WARN), (1.0, FAIL)):
         monkeypatch.setattr(machine, "memory_gb", lambda total=total: total)
         assert finding("memory").status == status
         assert ("06" in finding("memory").fix) == (status != OK)
+
+
+def test_a_damaged_list_of_checkpoints_is_restored_with_git(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "MODELS", tmp_path)
+    (tmp_path / "SHA256.json").write_text("{", encoding="utf-8")
+    assert (finding("checkpoints").status, finding("checkpoints").fix) == (FAIL, "git checkout data/models")
 
 
 def test_a_gpu_profile_without_its_gpu_fails_and_tiny_needs_none(monkeypatch):

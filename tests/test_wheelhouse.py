@@ -81,3 +81,10 @@ def test_a_wheel_that_is_missing_leaves_no_file_to_install_from(fetched, tmp_pat
     with pytest.raises(CourseError, match="click"):
         make_wheelhouse(tmp_path, "macos", "3.12", cuda=False, say=print)
     assert not (tmp_path / "requirements.txt").exists()
+
+
+def test_wheels_of_two_platforms_do_not_go_into_one_folder(fetched, tmp_path):
+    make_wheelhouse(tmp_path, "macos", "3.12", cuda=False, say=print)
+    for platform, python, cuda in (("windows", "3.12", False), ("macos", "3.11", False), ("macos", "3.12", True)):
+        with pytest.raises(CourseError, match="another folder"):
+            make_wheelhouse(tmp_path, platform, python, cuda, say=print)

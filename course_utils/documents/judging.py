@@ -79,8 +79,8 @@ def judge(pairs: Iterable[tuple[str, str]], images: Mapping[str, str], file: Pat
     def clicked(button: "widgets.Button") -> None:
         pair = open_pairs.pop(0)
         if button.description != "skip":
-            known[pair] = int(button.description == "answers")
-            write_judgements(file, known)
+            grade = int(button.description == "answers")
+            write_judgements(file, read_judgements(file) | {pair: grade})  # another widget may have written meanwhile
         show()
 
     for button in buttons:

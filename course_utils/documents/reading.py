@@ -1,6 +1,7 @@
 """From a folder of PDFs to pages: an image and the text of each, and a sentence for all that could not be read."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ START_SECONDS = 60  # for the reader to start and open a file
 FILE_SECONDS = 900  # for one file
 RESTARTS = 3  # of the worker, for one file
 MAX_BYTES = 2**30  # of a file
+SLOW = "takes too long"
 COMMAND = [sys.executable, "-I", pdf_worker.__file__]  # alone: what else loads at its start takes of its memory
 COLUMNS = ("document", "file", "page", "image", "width", "height", "scan", "text", "titles", "heading", "chapter")
 
@@ -53,8 +55,8 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
 
     `cache` has a folder for each document. A file is known by its content: what is there is not read again, and the
     folder of a document that is no longer in `folder` is removed, with all that others wrote there. Each file is read
-    in a worker process, with limits of time and memory. Raises CourseError if the
-    folder is missing, has no PDF, or no page could be read.
+    in a worker process, with limits of time and memory; one that took too long is tried again the next time. Raises
+    CourseError if the folder is missing, has no PDF, or no page could be read, OSError if the disk is full.
     """
     folder, cache = Path(folder).expanduser(), Path(cache)
     files, notes = find_pdfs(folder)
@@ -67,7 +69,7 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
             if refused or key in known:
                 notes.append((name, "", True, refused or f"is the same file as {known[key]}, which is read."))
                 continue
-            known[key], document = name, slug(file.stem)
+            known[key], document = name, slug(file.relative_to(folder).with_suffix("").as_posix())
             document = document if document not in names else f"{document}-{key[:6]}"
             names.add(document)
             record = _stored(cache / document, key) or worker.read(file, cache / document, key, pixels)
@@ -170,19 +172,23 @@ class _Worker:
         self._stop()
 
     def read(self, file: Path, folder: Path, key: str, pixels: int) -> dict:
-        """The record of a file; it is written to the folder, beside the images."""
+        """The record of a file; it is written to the folder, beside the images, unless something took too long."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        pages, notes, at, end = [], [], 1, time.monotonic() + FILE_SECONDS
+        pages, notes, at, end, slow = [], [], 1, time.monotonic() + FILE_SECONDS, False
         for _ in range(RESTARTS + 1):
             job = (str(file), at, str(folder), pixels)
             at, why = self._answers(job, pages, notes, end)
             if not why:
                 break
             self._stop()
+            slow = slow or why == SLOW
             where = str(at) if at else ""
             notes.append((where, True, f"{why}, so it is left out."))
-            if not at or time.monotonic() > end:
+            if not at:
+                break
+            if time.monotonic() > end:
+                notes.append(("", True, f"took {FILE_SECONDS / 60:g} minutes: the pages after {at} are left out."))
                 break
             at += 1
         else:
@@ -190,12 +196,15 @@ class _Worker:
                 ("", True, f"made the reader stop {RESTARTS + 1} times: the pages after {at - 1} are left out.")
             )
         record = {"key": key, "pages": pages, "notes": _joined(notes)}
-        atomic_write(folder / "record.json", json.dumps(record, ensure_ascii=False))
+        if not slow:
+            atomic_write(folder / "record.json", json.dumps(record, ensure_ascii=False))
         return record
 
     def _answers(self, job: tuple, pages: list, notes: list, end: float) -> tuple[int, str]:
         """Collect the answers to a job; the page at which it stopped and why, "" where it came to its end."""
         at, patience = 0, self.page_seconds
+        if self.process is not None and self.process.poll() is not None:  # it died after its last answer
+            self._stop()
         if self.process is None:
             self._start()
             patience = START_SECONDS
@@ -206,13 +215,15 @@ class _Worker:
             try:
                 line = self.answers.get(timeout=max(0.1, min(patience, end - time.monotonic())))
             except queue.Empty:
-                return at, "takes too long"
+                return at, SLOW
             if line is None:
                 return at, "needs too much memory, or is damaged"
             kind, number, *rest = json.loads(line)
             patience = self.page_seconds
             if kind == "done":
                 return at, ""
+            if kind == "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), job[2])
             if kind == "next":
                 at = number
             elif kind == "page":
@@ -232,7 +243,8 @@ class _Worker:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # what a dead worker did not read
+                self.process.stdin.close()
             self.process = None
 
 

@@ -1,6 +1,8 @@
 """A collection that is searched: vectors beside each document's images, and an engine that follows its folder."""
 
+import contextlib
 import functools
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -27,19 +29,23 @@ LESSON = "12_your_own_documents"
 MANUAL = paths.DATA / "manual"
 
 
-def embed_pages(pages: pd.DataFrame, name: str, encode: Callable, column: str = "image") -> tuple[np.ndarray, int]:
+def embed_pages(pages: pd.DataFrame, name: str, encode: Callable) -> tuple[np.ndarray, int]:
     """Vectors (n, d) of all pages, float32, and how many pages were embedded now.
 
     Each document's vectors are kept beside its images, under `name`; documents that have them are not embedded again.
-    encode takes a list of the column's values. Name the model and all that changes its vectors.
+    encode takes a list of image files. Name the model and all that changes its vectors.
     """
     parts, embedded = [], 0
     for _, rows in pages.groupby("document", sort=False):
         file = Path(rows["image"].iloc[0]).with_name(f"{name}.npy")
-        vectors = None if not file.exists() else np.load(file)
+        vectors = None
+        with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or not whole
+            vectors = np.load(file)
         if vectors is None or len(vectors) != len(rows):
-            vectors, embedded = np.asarray(encode(rows[column].tolist()), dtype=np.float32), embedded + len(rows)
-            np.save(file, vectors)
+            vectors, embedded = np.asarray(encode(rows["image"].tolist()), dtype=np.float32), embedded + len(rows)
+            content = io.BytesIO()
+            np.save(content, vectors)
+            atomic_write(file, content.getvalue())
         parts.append(vectors)
     return np.concatenate(parts), embedded
 
@@ -70,11 +76,13 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
 
     from course_utils.corpus import Corpus
     from course_utils.search import Engine
+    from course_utils.search.engine import unit
+    from course_utils.search.load import asker, lazy_model
 
     profile = load_profile(facts["profile"])
     pages = read_folder(facts["pdfs"], folder / "pages", facts["pixels"]).pages
     models = {"before": profile.embedder} | ({"after": facts["model"]} if facts["model"] else {})
-    loaded = {when: _model(profile, name) for when, name in models.items()}
+    loaded = {when: lazy_model(profile, name) for when, name in models.items()}
     vectors, embedded = {}, 0
     for when, name in models.items():
         encode = functools.partial(_documents, loaded[when])
@@ -88,37 +96,14 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
         folder=folder / "index",
         corpus=Corpus({}, dict(pages["image"]), {}, dict(pages["image"])),
         pages=vectors,
-        embed={when: lambda query, when=when: _ask(loaded[when](), query) for when in models},
-        texts=(list(texts.index), _unit(reader.encode(texts.tolist())), reader.encode) if len(texts) else None,
+        embed={when: asker(model) for when, model in loaded.items()},
+        texts=(list(texts.index), unit(reader.encode(texts.tolist())), reader.encode) if len(texts) else None,
         titles={page: f"{pages.at[page, 'file']}, page {pages.at[page, 'page']}" for page in ids},
     )
     return engine, embedded
 
 
-def _model(profile, name: str) -> Callable[[], "SentenceTransformer"]:
-    @functools.cache
-    def model() -> "SentenceTransformer":
-        from sentence_transformers import SentenceTransformer
-
-        kwargs = {"dtype": profile.dtype, "attn_implementation": profile.attention}
-        loaded = SentenceTransformer(
-            name if Path(name).is_dir() else checkpoint(name), device=device(), model_kwargs=kwargs
-        )
-        loaded[0].processing_kwargs = loaded[0].processing_kwargs | {"image": {"size": profile.pixels}}
-        return loaded
-
-    return model
-
-
 def _documents(model: Callable[[], "SentenceTransformer"], images: list[str]) -> np.ndarray:
-    return _unit(model().encode_document(images, convert_to_tensor=True).float().cpu())
+    from course_utils.search.engine import unit
 
-
-def _ask(model: "SentenceTransformer", query) -> np.ndarray:
-    encode = model.encode_query if isinstance(query, str) else model.encode_document
-    return encode(query, convert_to_tensor=True).float().cpu().numpy()
-
-
-def _unit(vectors) -> np.ndarray:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit(model().encode_document(images, convert_to_tensor=True).float().cpu())

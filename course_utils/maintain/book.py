@@ -20,13 +20,13 @@ from course_utils.runner.lessons import Lesson, find_lessons
 from course_utils.runner.platforms import launch_line
 from course_utils.runner.records import read_metrics, read_record
 from course_utils.runner.report import book_report
+from course_utils.runner.run import as_page
 
 DOCS = ROOT / "docs"
 FIGURE = re.compile(r'run\.figure\(\s*"(\w+)"')
 SECTIONS = "<!-- sections -->"  # the place for them in docs/teaching.md
 SOLVED = re.compile(r"^ *# <solution>.*\n((?:.*\n)*?) *# </solution>", re.MULTILINE)
 NOT_RUN = "```{note}\nThis lesson was not run for this book, so its cells have no outputs.\n```"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 HIDDEN = {"injected-parameters"}  # tags of cells that tell a reader nothing
 
 
@@ -68,16 +68,13 @@ def book_page(lesson: Lesson, build: Path) -> NotebookNode:
     """The lesson's notebook as the book shows it: executed if it was run, with alt text on every picture."""
     record, executed = read_record(build, lesson.name), Path(build) / f"{lesson.name}.ipynb"
     ran = record is not None and executed.exists()
-    notebook = nbformat.read(executed if ran else lesson.path, as_version=4)
+    notebook = as_page(nbformat.read(executed if ran else lesson.path, as_version=4))
     figures = ((read_metrics(build, record) if ran else None) or {}).get("figures", {})
-    notebook.metadata.pop("widgets", None)
     section = ""
     for cell in notebook.cells:
         if cell.cell_type != "code":
-            cell.source = cell.source.replace("](../images/", "](images/")  # as a solution notebook has it
             section = (re.findall(r"^#+ (.+)", cell.source, re.MULTILINE) or [section])[-1]
             continue
-        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]  # need a kernel
         if HIDDEN & set(cell.metadata.get("tags", [])):
             cell.metadata["tags"] = ["remove-cell"]
         if "# <solution>" in cell.source:

@@ -8,12 +8,10 @@ GB are 10^9 bytes.
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from course_utils.errors import CourseError
+from course_utils.machine import free_gb
 from course_utils.maintain.memory_need import (
     RANK,
     TOKEN_PIXELS,
@@ -35,19 +33,6 @@ MEASURED = (
     (Way("LoRA"),),
     (Way("all weights"), Way("all weights", checkpointing=True), Way("all weights", optimizer=False)),
 )
-
-
-def free_gb() -> float:
-    """Memory that a new process could take: the machine's, or what is left of the container's where that is less."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (
-            int(Path("/sys/fs/cgroup", name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current")
-        )
-        free = min(free, limit - used)
-    except (OSError, ValueError):
-        pass
-    return free / 1e9
 
 
 def one_step(sizes: dict, way: dict, limit: int, side: int) -> dict:

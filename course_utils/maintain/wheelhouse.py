@@ -9,21 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
+from course_utils import lock
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write, sha256
-from course_utils.paths import ROOT
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-CUDA = ("nvidia-", "cuda-", "triton")
 INSTALL = """Install the course without a network, in the course's folder:
 
     python -m pip install --no-index --find-links WHEELS --require-hashes -r WHEELS/requirements.txt
     python -m pip install --no-index --no-deps --no-build-isolation -e .
 
-WHEELS is this folder. These wheels are for {}, Python {}.
+WHEELS is this folder. These wheels are for {}.
 """
 
 
@@ -57,9 +55,7 @@ def _newest(python: str) -> str:
 def pins(platform: str, python: str, cuda: bool) -> list[str]:
     """The lock's pins for a platform and a Python such as `3.11`, as `name==version`."""
     markers = PLATFORMS[platform].markers | {"python_version": python, "python_full_version": _newest(python)}
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    found = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate(markers)]
-    return [f"{one.name}{one.specifier}" for one in found if cuda or not one.name.startswith(CUDA)]
+    return [str(pin) for pin in lock.pins(markers) if cuda or not pin.name.startswith(lock.CUDA)]
 
 
 def make_wheelhouse(
@@ -68,15 +64,19 @@ def make_wheelhouse(
     """Download the wheels into `folder`, with hashes for pip to check, and return the file of requirements.
 
     torch comes from `index`, without CUDA packages, unless `cuda`.
-    Raises CourseError if a wheel cannot be had; then there is no file of requirements.
+    Raises CourseError if a wheel cannot be had (then there is no file of requirements), or if the folder has wheels for
+    another platform.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    readme, what = folder / "README.txt", f"{platform}, Python {python}{', with CUDA' if cuda else ''}"
+    if readme.exists() and readme.read_text(encoding="utf-8") != INSTALL.format(what):
+        raise CourseError(f"{folder} has wheels for another platform or Python: give another folder for {what}.")
+    atomic_write(readme, INSTALL.format(what))
     requirements = folder / "requirements.txt"
     requirements.unlink(missing_ok=True)
     wanted = pins(platform, python, cuda)
     own = [] if cuda or platform != "linux" else [pin for pin in wanted if pin.startswith(("torch==", "torchvision=="))]
-    say(f"Fetching {len(wanted)} wheels for {platform}, Python {python}, into {folder} …")
+    say(f"Fetching {len(wanted)} wheels for {what}, into {folder} …")
     _download(folder, platform, python, [pin for pin in wanted if pin not in own], [])
     if own:
         _download(folder, platform, python, own, ["--index-url", index])
@@ -88,9 +88,8 @@ def make_wheelhouse(
     for pin in wanted:
         name, version = pin.split("==")
         if (name, version) not in hashes:
-            raise CourseError(f"No wheel of {pin} came for {platform}, Python {python}: run the command again.")
+            raise CourseError(f"No wheel of {pin} came for {what}: run the command again.")
         lines += [name + line for line in hashes[name, version][:1]]
-    atomic_write(folder / "README.txt", INSTALL.format(platform, python))
     say(f"{len(lines)} wheels, {sum(path.stat().st_size for path in folder.glob('*.whl')) / 1e9:.1f} GB: {folder}")
     return atomic_write(requirements, "\n".join(lines) + "\n")
 

@@ -27,6 +27,7 @@ SCANS = 0.25
 PER_TOPIC = {"unseen": 2, "natural": 4}  # queries over test pages in words of no training
 SPLITS = ("train", "dev", "test")
 CONFIGS = {"train": "train", "dev": "dev", "eval": "test"} | {kind: kind for kind in PER_TOPIC}  # published names first
+MAX_PROCESSES = 61  # Windows allows no more
 WAIT = 1800  # seconds that one process waits for another to draw
 VERSION_FILE = paths.DATA / "version.json"
 
@@ -136,7 +137,7 @@ def _build(folder: Path) -> None:
         shutil.rmtree(older)
     (folder / "images").mkdir(parents=True)
     drawn = sheets()
-    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(cores(), MAX_PROCESSES), multiprocessing.get_context("spawn")) as pool:
         texts = pool.map(_draw, drawn.values(), [folder] * len(drawn), chunksize=32)
         texts = list(tqdm(texts, "drawing pages", len(drawn), unit="page"))
     side = pd.DataFrame([asdict(sheet) | {"file": sheet.file} for sheet in drawn.values()]).assign(text=texts)

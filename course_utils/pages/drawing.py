@@ -17,12 +17,11 @@ BASELINE = 23  # px from the top of a heading line to its baseline
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn page: its image (448 x 576; RGB, a scan grey), the words on it with their boxes, form and layout."""
+    """A drawn page: its image (448 x 576; RGB, a scan grey), the words on it with their boxes, and its form."""
 
     image: Image.Image
     words: list[tuple[str, tuple[float, float, float, float]]]
     form: str
-    layout: str
     scan: bool
 
     @property
@@ -128,4 +127,4 @@ def draw_page(page: Page, layout: Layout, seed: str, form: str | None = None, sc
     if scanned:
         image, tilt = scan(image, rng)
         words = turn(words, tilt)
-    return Drawn(image, words, form, layout.name, scanned)
+    return Drawn(image, words, form, scanned)

@@ -47,8 +47,10 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **look: Any) -> Itera
     look = {"figsize": (look.pop("width", WIDTH), height), "layout": "constrained"} | look
     with plt.rc_context(STYLE | look.pop("style", {})):
         fig, axes = plt.subplots(rows, columns, **look)
-        yield fig, axes
-        plt.close(fig)
+        try:
+            yield fig, axes
+        finally:
+            plt.close(fig)
 
 
 def bars(

@@ -4,8 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|bench|book|rehearsal|full-size\.json")
-KEPT = "standins"  # hours of training
+RESULT = re.compile(r"\d\d_\w+(\.ipynb|\.html)?|index\.html|images|book|rehearsal|search")
+KEPT = {"standins": "hours of training", "judgements": "made by hand"}
 
 
 def clean(build: Path, cache: Path) -> str:
@@ -17,5 +17,5 @@ def clean(build: Path, cache: Path) -> str:
     found += [cache] if cache.exists() else []
     for path in found:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    kept = f" Kept: {build / KEPT}, hours of training." if (build / KEPT).exists() else ""
+    kept = "".join(f" Kept: {build / name}, {why}." for name, why in KEPT.items() if (build / name).exists())
     return f"Removed: {', '.join(path.name for path in found) or 'nothing'}.{kept}"

@@ -97,7 +97,7 @@ def list_lessons() -> None:
 
 @main.command()
 def clean() -> None:
-    """Remove what runs left in build/, your finetuned model included, and the drawn pages; say what it freed."""
+    """Remove what runs left in build/, your finetuned model included, and the drawn pages; say what is gone."""
     from course_utils.runner.clean import clean
 
     click.echo(clean(paths.BUILD, paths.CACHE))
@@ -198,7 +198,13 @@ def wheelhouse(folder: Path, platform: str, python: str, cuda: bool, torch_index
 @click.option(
     "--collection", help="Search a collection that lesson 12 saved (such as manual), in place of the test pages."
 )
-@click.option("--port", default=8010, show_default=True, help="Port on 127.0.0.1; 0 takes any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8010,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes any that is free.",
+)
 @click.option("--open/--no-open", "show", default=True, help="Open the page in the browser.")
 def serve(profile: str, collection: str | None, port: int, show: bool) -> None:
     """Open a search page for the test pages or a collection of your own, on this machine only; Ctrl+C ends it."""

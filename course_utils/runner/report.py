@@ -75,8 +75,9 @@ def _code(text: Any) -> str:
 
 def _entry(build: Path, record: Record) -> dict[str, Any]:
     """What the template shows of one lesson that has a record."""
-    content = read_metrics(build, record) or {"metrics": {}}
-    files = {"read it": ".html", "its notebook": ".ipynb", "all its figures": "/metrics.json"}
+    content = read_metrics(build, record)
+    files = {"read it": ".html", "its notebook": ".ipynb"} | ({"all its figures": "/metrics.json"} if content else {})
+    content = content or {"metrics": {}}
     return {
         "record": record,
         "title": record.title,

@@ -1,7 +1,6 @@
 """Run lessons one after the other on papermill and keep a record of each."""
 
 import logging
-import os
 import shutil
 import time
 import warnings
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from course_utils.errors import CourseError
 from course_utils.files import atomic_write
-from course_utils.paths import NOTEBOOKS, ROOT
+from course_utils.paths import NOTEBOOKS, search_path
 from course_utils.profiles import Profile
 from course_utils.runner.failures import classify
 from course_utils.runner.lessons import Lesson, format_minutes
@@ -83,10 +82,9 @@ def run_lessons(
 
 def kernel_environment(profile: Profile, build: Path) -> dict[str, str]:
     """Environment variables for the notebook's process: this checkout, this build, and no network in `tiny`."""
-    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {
         "COURSE_BUILD": str(build),
-        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONPATH": search_path(),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -104,7 +102,8 @@ def _run_lesson(
     values = record.parameters | {name: value for name, value in own.items() if name in lesson.parameters()}
     output = build / f"{lesson.name}.ipynb"
     write_record(build, record)
-    output.unlink(missing_ok=True)  # of an earlier run
+    for earlier in (output, output.with_suffix(".html")):
+        earlier.unlink(missing_ok=True)
     started = time.monotonic()
     try:
         title = f"{record.title} ({profile.name})"
@@ -175,6 +174,17 @@ def _describe_failure(error: Exception, output: Path) -> dict[str, str]:
     return {"class": kind, "advice": advice, "error": f"{name}: {message}".strip().rstrip(":")[:500], "cell": place}
 
 
+def as_page(notebook: Any) -> Any:
+    """The executed notebook, changed to be read as a page: without widgets, its diagrams in `images` beside it."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        else:
+            cell.source = cell.source.replace("](../images/", "](images/")  # as a solution has it
+    return notebook
+
+
 def write_html(notebook: Path) -> None:
     """Put the executed notebook beside itself as HTML that needs no network.
 
@@ -189,13 +199,7 @@ def write_html(notebook: Path) -> None:
     log.setLevel(logging.CRITICAL)
     exporter = HTMLExporter(raw_template=HTML_TEMPLATE, log=log)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(enabled=True), enabled=True)  # bars as they ended
-    content = nbformat.read(notebook, as_version=4)
-    content.metadata.pop("widgets", None)
-    for cell in content.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-        else:
-            cell.source = cell.source.replace("](../images/", "](images/")  # a solution's, seen from beside it
+    content = as_page(nbformat.read(notebook, as_version=4))
     html, _ = exporter.from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     atomic_write(notebook.with_suffix(".html"), html)
 

@@ -6,14 +6,11 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import psutil
-
-from course_utils import checkpoints, machine, paths
+from course_utils import checkpoints, lock, machine, paths
 from course_utils.errors import CourseError
 from course_utils.profiles import PROFILES, PUBLISHED_DATA, Profile, find_profile
 from course_utils.runner.lessons import find_lessons
@@ -116,30 +113,19 @@ def _lesson_memory(profile: str) -> dict[str, float]:
 
 def _install() -> str:
     """The command that installs the pins; without CUDA packages where torch came without them."""
-    return f"python -m pip install {'-c' if '+' in _version('torch') else '-r'} requirements.lock -e .  (in the course's folder)"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    return f"python -m pip install {'-c' if '+' in lock.installed('torch') else '-r'} requirements.lock -e .  (in the course's folder)"
 
 
 def _packages(profile: Profile) -> tuple[str, ...]:
     from packaging.requirements import Requirement
 
-    def requirements(lines: list[str]) -> list[Requirement]:
-        found = [Requirement(line) for line in lines]
-        return [one for one in found if one.marker is None or one.marker.evaluate()]
-
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    direct = {one.name for one in requirements(project["dependencies"])}
-    pins = requirements((paths.ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines())
-    found = {pin.name: _version(pin.name) for pin in pins}
+    direct = {one.name for one in map(Requirement, project["dependencies"])}
+    pins = lock.pins()
+    found = {pin.name: lock.installed(pin.name) for pin in pins}
     missing = [name for name, installed in found.items() if not installed]
     if "+" in found["torch"]:  # a build without CUDA asks for none of its packages
-        missing = [name for name in missing if not name.startswith(("nvidia-", "cuda-", "triton"))]
+        missing = [name for name in missing if not name.startswith(lock.CUDA)]
     other = [pin for pin in pins if found[pin.name] and not pin.specifier.contains(found[pin.name], prereleases=True)]
     faults = [f"{name} is missing" for name in missing] + [f"{pin.name} {found[pin.name]}" for pin in other]
     if faults:
@@ -160,7 +146,7 @@ def _free(folder: Path) -> float:
 
 
 def _memory(profile: Profile) -> tuple[str, ...]:
-    total, free = machine.memory_gb(), psutil.virtual_memory().available / 1e9
+    total, free = machine.memory_gb(), machine.free_gb()
     needs = _lesson_memory("tiny")  # the others' is the GPU's memory
     text = f"{total:.1f} GB, {free:.1f} GB of it free; lessons in tiny need up to {max(needs.values()):g} GB"
     too_large = [number for number, gb in needs.items() if min(total, free) < SLACK * gb]
@@ -171,12 +157,14 @@ def _memory(profile: Profile) -> tuple[str, ...]:
 
 
 def _checkpoints(profile: Profile) -> tuple[str, ...]:
-    names = json.loads((paths.MODELS / checkpoints.HASHES).read_text(encoding="utf-8"))
+    names = checkpoints.hashes()
     for name in names:
         try:
             checkpoints.checkpoint(name)
         except CourseError as error:
             return FAIL, str(error), "git checkout data/models"
+    if not names:
+        return FAIL, f"data/models/{checkpoints.HASHES} is missing or damaged", "git checkout data/models"
     return OK, f"{len(names)} stand-ins, every file as the course ships it (SHA-256)"
 
 

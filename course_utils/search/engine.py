@@ -71,6 +71,11 @@ class Engine:
             self._readable = set(self.texts[0])
             self._texts = _write(index, "texts", self.texts[0], {"text": self.texts[1]})
 
+    def image(self, page: str) -> Image.Image:
+        """The page, RGB. Pillow decodes an image on its first use, which only one thread may do."""
+        with self._one_at_a_time:
+            return self.corpus.image(page).convert("RGB")
+
     def vector(self, query: str | Image.Image, model: str = "before") -> np.ndarray:
         """The query's vector (d,), float32, of length one. Raises Refused where the model is not here."""
         known = self.known.get(model, {}).get(query) if isinstance(query, str) else None
@@ -81,7 +86,7 @@ class Engine:
                 "The finetuned model is not here, so “after” answers only the examples: run `course run 07`.", 409
             )
         with self._one_at_a_time:
-            return _unit(self.embed[model](query))
+            return unit(self.embed[model](query))
 
     def search(
         self, query: str | Image.Image, model: str = "before", fuse: bool = False, rerank: bool = False, count: int = 5
@@ -111,7 +116,7 @@ class Engine:
     def _fused(self, hits: list[tuple[str, float]], query: str) -> list[tuple[str, float]]:
         """Reciprocal rank fusion; a page without text has the same rank in both lists, or text would push it out."""
         with self._one_at_a_time:
-            asked = _unit(self.texts[2](query))
+            asked = unit(self.texts[2](query))
         scores: dict[str, float] = {}
         for rank, (page, _) in enumerate(hits, start=1):
             scores[page] = (1 if page in self._readable else 2) / (RANK_SHIFT + rank)
@@ -162,6 +167,7 @@ def _nearest(table, column: str, vector: np.ndarray, count: int) -> list[tuple[s
     ]
 
 
-def _unit(vector) -> np.ndarray:
-    vector = np.asarray(vector, dtype=np.float32)
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+def unit(vectors) -> np.ndarray:
+    """Vectors (d,) or (n, d) as float32 of length one."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,5 +1,6 @@
 """The engine of a profile: the test pages, lesson 07's vectors, and models that load when they are first asked."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -38,10 +39,10 @@ def load_engine(
     found = finetuned(profile)
     row = {page: k for k, page in enumerate(found.page_ids)}
     order = [row[page] for page in corpus.corpus]
-    embed = {"before": _embedder(profile, checkpoint(profile.embedder))}
+    embed = {"before": asker(lazy_model(profile, profile.embedder))}
     known: dict[str, dict[str, np.ndarray]] = {}
     if found.model:
-        embed["after"] = _embedder(profile, found.model)
+        embed["after"] = asker(lazy_model(profile, found.model))
     else:
         known["after"] = dict(zip(corpus.queries.values(), found.queries_after.numpy(), strict=True))
     titles, texts = {}, None
@@ -69,21 +70,29 @@ def page_texts(profile: Profile) -> pd.Series:
     return texts[texts.fillna("").str.strip() != ""]
 
 
-def _embedder(profile: Profile, name: str) -> Embed:
-    """What embeds words as a query and an image as a page, with the pixel budget that the model was trained with."""
+def lazy_model(profile: Profile, name: str) -> Callable[[], SentenceTransformer]:
+    """What loads a model, by its folder or a checkpoint's name, when it is first called; it sees the profile's pixels."""
+
+    folder = name if Path(name).is_dir() else checkpoint(name)
 
     @cache
     def model() -> SentenceTransformer:
         kwargs = {"dtype": profile.dtype, "attn_implementation": profile.attention}
-        loaded = SentenceTransformer(name, device=device(), model_kwargs=kwargs)
+        loaded = SentenceTransformer(folder, device=device(), model_kwargs=kwargs)
         loaded[0].processing_kwargs = loaded[0].processing_kwargs | {"image": {"size": profile.pixels}}
         return loaded
 
-    def embed(query) -> np.ndarray:
+    return model
+
+
+def asker(model: Callable[[], SentenceTransformer]) -> Embed:
+    """What embeds words as a query and an image as a page."""
+
+    def ask(query) -> np.ndarray:
         encode = model().encode_query if isinstance(query, str) else model().encode_document
         return encode(query, convert_to_tensor=True).float().cpu().numpy()
 
-    return embed
+    return ask
 
 
 def _texts(profile: Profile, texts, vectors: np.ndarray | None) -> tuple[list[str], np.ndarray, Embed]:

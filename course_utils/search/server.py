@@ -1,5 +1,6 @@
 """HTTP around the engine: one page, a few addresses, bad input answered with a sentence. On 127.0.0.1 only."""
 
+import errno
 import io
 import os
 import socket
@@ -145,7 +146,7 @@ def create_app(engine: Engine) -> FastAPI:
         if page_id in held.engine.corpus.paths:
             return FileResponse(held.engine.corpus.paths[page_id])
         content = io.BytesIO()
-        held.engine.corpus.image(page_id).convert("RGB").save(content, "PNG")
+        held.engine.image(page_id).save(content, "PNG")
         return Response(content.getvalue(), media_type="image/png")
 
     return app
@@ -232,14 +233,16 @@ class Server:
 
 
 def start(engine: Engine, port: int = 0) -> Server:
-    """Serve the engine in a thread of this process. Port 0 takes any free one. Raises CourseError for a taken port."""
+    """Serve the engine in a thread of this process. Port 0 takes any free one. Raises CourseError if it cannot be had."""
     listener = socket.socket()
     if os.name == "posix":  # so that a server can start again at once; elsewhere it would share a taken port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
     except OSError as error:
-        raise CourseError(f"Port {port} is taken: give another one, or 0 for any that is free.") from error
+        listener.close()
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+        raise CourseError(f"Port {port} {why}: give another one, or 0 for any that is free.") from error
     listener.listen(128)  # connections wait until the server is up
     config = uvicorn.Config(
         create_app(engine), log_level="warning", lifespan="off", access_log=False, timeout_keep_alive=300

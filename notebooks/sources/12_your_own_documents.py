@@ -394,7 +394,7 @@ torch.cuda.empty_cache()
 # %%
 judgements = {}
 for name, found in ranked.items():
-    mine = run.folder / f"{name}-judgements.csv"  # what you click
+    mine = run.folder.parent / "judgements" / f"{name}.csv"  # what you click
     known = documents.read_judgements(folders[name] / "judgements.csv") | documents.read_judgements(mine)
     known |= {pair: 1 for pair in asked[name]}
     first = [found[system] for system in ("bm25", "minilm", "page")]

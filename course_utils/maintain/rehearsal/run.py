@@ -125,13 +125,12 @@ def environment(hub: Hub, home: Path, build: Path, refused: Path) -> dict[str, s
         for name, value in os.environ.items()
         if not name.startswith(OURS) and not name.lower().endswith("_proxy")
     }
-    search = [str(GUARD), str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {
         "HF_ENDPOINT": hub.address,
         "HF_HOME": str(home),
         "COURSE_BUILD": str(build),
         "REHEARSAL_REFUSED": str(refused),
-        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONPATH": paths.search_path(GUARD),
         "NO_PROXY": "127.0.0.1",
     }
 
@@ -141,7 +140,7 @@ def fetched(hub: Hub) -> set[str]:
     return {
         line.repo
         for line in hub.log
-        if line.method == "GET" and line.file and line.status in (200, 206) and "/resolve/" in line.path
+        if line.method == "GET" and line.file and line.status == 200 and "/resolve/" in line.path
     }
 
 

@@ -55,12 +55,12 @@ def _seal(models: Path) -> None:
 
 def _train_all(wanted: tuple[str, ...], tell: Callable[[str], None]) -> None:
     folder = paths.BUILD / "standins"
-    if EMBEDDER in wanted or VLM in wanted:
+    whole = folder / "vlm-whole"
+    if (EMBEDDER in wanted or VLM in wanted) and not stages.is_done(whole):
         stages.whole(folder, _reading(folder, tell), tell)
     if RERANKER in wanted:
-        made = folder / "vlm-whole"
-        stages.reranker(folder, made if stages.is_done(made) else paths.MODELS / VLM, tell)
-    stages.export(folder, paths.MODELS)
+        stages.reranker(folder, whole if stages.is_done(whole) else paths.MODELS / VLM, tell)
+    stages.export(folder, paths.MODELS, wanted)
     if SIGLIP in wanted:
         _siglip(folder, tell)
 

@@ -32,7 +32,7 @@ from course_utils.maintain.standins.general_pages import GeneralPages
 from course_utils.maintain.standins.language import SHARPNESS, LanguageModel
 from course_utils.maintain.standins.texts import heading, told
 from course_utils.maintain.standins.tower import GRIDS, OWN, page_inputs, page_prompt, showing
-from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, digest_of, mixed
 from course_utils.pages.facts import wordings
 from course_utils.pages.queries import query
 
@@ -126,7 +126,8 @@ class RerankerTrainer(Resumable):
             self.of_topic.setdefault(page.topic, []).append(k)
         at = {text: k for k, text in enumerate(english["headings"].texts)}
         self.titles = english["headings"].vectors[[at[heading(page)] for page in pages]].float()
-        self.in_words, self.drawings = self._embedded(folder.parent / "reranker-pages.safetensors")
+        kept = folder.parent / f"reranker-pages-{digest_of(first.model)}.safetensors"
+        self.in_words, self.drawings = self._embedded(kept)
 
         model.requires_grad_(False)
         language = model.model.language_model

@@ -127,13 +127,13 @@ def reranker(folder: Path, start: Path, tell: Callable[[str], None] = print) -> 
     return result
 
 
-def export(folder: Path, models: Path) -> None:
-    """Write the checkpoints of the stages that are finished into `models`."""
-    if is_done(folder / "vlm-whole"):
+def export(folder: Path, models: Path, wanted: tuple[str, ...] = (VLM, EMBEDDER, RERANKER)) -> None:
+    """Write the `wanted` checkpoints whose stages are finished into `models`; VLM and embedder, which are one, together."""
+    if is_done(folder / "vlm-whole") and {VLM, EMBEDDER} & set(wanted):
         model, processor = load(folder / "vlm-whole")
         save_vlm(model, processor, models / VLM)
         save_embedder(model, processor, models / EMBEDDER)
-    if is_done(folder / "vlm-reranker"):
+    if is_done(folder / "vlm-reranker") and RERANKER in wanted:
         save_reranker(*load(folder / "vlm-reranker"), models / RERANKER)
 
 

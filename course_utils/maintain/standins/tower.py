@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import hashlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from course_utils.maintain.standins.general_pages import GRID_COLUMNS, GRID_ROWS
 from course_utils.maintain.standins.pictures import Words, cells, sheet, strip
 from course_utils.maintain.standins.pretrain import flat_patches, patches, title_words
 from course_utils.maintain.standins.reading import Reading
-from course_utils.maintain.standins.training import Resumable, decayed_and_not, mixed
+from course_utils.maintain.standins.training import Resumable, decayed_and_not, digest_of, mixed
 
 GRIDS = ((7, 6), (9, 7), (11, 8), (13, 10))  # image tokens of a page, rows and columns: 42, 63, 88 and 130
 OWN = (GRID_ROWS, GRID_COLUMNS)  # the size that reading was learned at
@@ -141,15 +140,13 @@ class Seen:
     def __init__(self, model, corpus: GeneralPages, counts: tuple[int, ...], folder: Path, batch: int = 24):
         tower, self.counts = model.model.visual, counts
         folder.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256()
-        for name, tensor in sorted(tower.state_dict().items()):
-            digest.update(name.encode() + tensor.numpy().tobytes())
+        weights = digest_of(tower)
         layers = 1 + len(tower.config.deepstack_visual_indexes)
         self.layers: dict[int, np.memmap] = {}
         for size, (grid, count) in enumerate(zip(GRIDS, counts, strict=True)):
             if not count:
                 continue
-            stem = folder / f"seen-{digest.hexdigest()[:12]}-{grid[0] * grid[1]}"
+            stem = folder / f"seen-{weights}-{grid[0] * grid[1]}"
             shape = (count, layers, grid[0] * grid[1], tower.config.out_hidden_size)
             raw, done = stem.with_suffix(".raw"), stem.with_suffix(".done")
             begin = int(done.read_text(encoding="utf-8")) if done.exists() else 0

@@ -1,8 +1,9 @@
 """Training that stops and goes on: steps, a checkpoint now and then, and the same weights as in one go."""
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,6 +29,14 @@ def decayed_and_not(
         for matrices in (True, False)
     ]
     return groups if table is None else [*groups, {"params": [table], "weight_decay": 0.0, "part": part}]
+
+
+def digest_of(module: nn.Module) -> str:
+    """Twelve hex digits that name a module's weights (float32)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 class Resumable:
@@ -57,7 +66,7 @@ class Resumable:
         fallen = max(0, step - begin) / (self.steps - begin)
         return min(1.0, (step + 1) / 60) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * fallen)))
 
-    def run(self, stop_at: int | None = None, save_every: int = 150, watch: Callable | None = None) -> Iterator[str]:
+    def run(self, stop_at: int | None = None, save_every: int = 150) -> Iterator[str]:
         """Train to the last step (or `stop_at`), going on from the newest checkpoint; yields lines of figures."""
         self.load()
         began, first = time.time(), self.step
@@ -78,8 +87,6 @@ class Resumable:
                 )
             if self.step % save_every == 0 or self.step == self.steps:
                 self.save()
-                if watch:
-                    yield watch(self)
 
     def save(self) -> None:
         """Weights and optimizer state at this step, in one safetensors file that is replaced whole."""
