@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import shutil
 import sys
 import zlib
 
@@ -254,13 +256,15 @@ def test_a_page_that_fails_is_left_out_and_the_next_one_is_read(three_pages, mon
     assert read.notes[["page", "refused"]].values.tolist() == [["2", True]]
 
 
-def test_a_file_that_takes_too_long_says_that_its_rest_is_left_out_and_is_tried_again(three_pages, monkeypatch):
+def test_a_file_that_takes_too_long_says_that_its_rest_is_left_out_and_how_to_try_again(three_pages, monkeypatch):
     command = reading.COMMAND
     monkeypatch.setattr(reading, "COMMAND", on_page_two("time.sleep(60)"))
     monkeypatch.setattr(reading, "FILE_SECONDS", 2)
     read = read_folder(*three_pages)
     assert list(read.pages["page"]) == [1] and "after 2 are left out" in read.notes["what"].iloc[-1]
     monkeypatch.setattr(reading, "COMMAND", command)
+    assert list(read_folder(*three_pages).pages["page"]) == [1], "a slow file was waited for again"
+    shutil.rmtree(re.search("remove (.+)[.]$", read.notes["what"].iloc[0])[1])
     assert list(read_folder(*three_pages).pages["page"]) == [1, 2, 3]
 
 

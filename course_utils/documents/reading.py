@@ -55,8 +55,8 @@ def read_folder(folder: str | Path, cache: str | Path, pixels: int, page_seconds
 
     `cache` has a folder for each document. A file is known by its content: what is there is not read again, and the
     folder of a document that is no longer in `folder` is removed, with all that others wrote there. Each file is read
-    in a worker process, with limits of time and memory; one that took too long is tried again the next time. Raises
-    CourseError if the folder is missing, has no PDF, or no page could be read, OSError if the disk is full.
+    in a worker process, with limits of time and memory. Raises CourseError if the folder is missing, has no PDF, or no
+    page could be read, OSError if the disk is full.
     """
     folder, cache = Path(folder).expanduser(), Path(cache)
     files, notes = find_pdfs(folder)
@@ -172,19 +172,19 @@ class _Worker:
         self._stop()
 
     def read(self, file: Path, folder: Path, key: str, pixels: int) -> dict:
-        """The record of a file; it is written to the folder, beside the images, unless something took too long."""
+        """The record of a file; it is written to the folder, beside the images."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        pages, notes, at, end, slow = [], [], 1, time.monotonic() + FILE_SECONDS, False
+        pages, notes, at, end = [], [], 1, time.monotonic() + FILE_SECONDS
         for _ in range(RESTARTS + 1):
             job = (str(file), at, str(folder), pixels)
             at, why = self._answers(job, pages, notes, end)
             if not why:
                 break
             self._stop()
-            slow = slow or why == SLOW
             where = str(at) if at else ""
-            notes.append((where, True, f"{why}, so it is left out."))
+            again = f" To try again, remove {folder}." if why == SLOW else ""
+            notes.append((where, True, f"{why}, so it is left out.{again}"))
             if not at:
                 break
             if time.monotonic() > end:
@@ -196,8 +196,7 @@ class _Worker:
                 ("", True, f"made the reader stop {RESTARTS + 1} times: the pages after {at - 1} are left out.")
             )
         record = {"key": key, "pages": pages, "notes": _joined(notes)}
-        if not slow:
-            atomic_write(folder / "record.json", json.dumps(record, ensure_ascii=False))
+        atomic_write(folder / "record.json", json.dumps(record, ensure_ascii=False))
         return record
 
     def _answers(self, job: tuple, pages: list, notes: list, end: float) -> tuple[int, str]:
