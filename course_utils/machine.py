@@ -36,7 +36,7 @@ PACKAGES = ("sentence-transformers", "transformers", "torch", "torchvision", "da
 def device() -> str:
     """ "cuda" if there is a GPU that torch can use, else "cpu".
 
-    Apple's "mps" is never chosen for you: not every operation of these models runs there. To try it,
+    Apple's "mps" is never chosen for you (`quiet` hides it): not every operation of these models runs there. To try it,
     pass `device="mps"` yourself and compare the embeddings with the CPU's first.
     """
     import torch
@@ -49,7 +49,7 @@ def quiet() -> None:
 
     Only the messages in NOISE and WARNINGS go, and the bars for loading and writing weights: whatever
     else a library warns about is worth reading. Also: torch uses the cores that this process may use
-    (unless OMP_NUM_THREADS is set), tokenizers do not warn about forks, LanceDB tells errors only (unless LANCEDB_LOG
+    (unless OMP_NUM_THREADS is set) and no Apple GPU, tokenizers do not warn about forks, LanceDB tells errors only (unless LANCEDB_LOG
     is set), and the Hugging Face Hub gets no usage statistics. Download bars stay. Calling it twice changes nothing.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -66,6 +66,8 @@ def quiet() -> None:
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
+    if torch.backends.mps.is_available():  # else every trainer takes it
+        torch.backends.mps.is_available = lambda: False
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores())
     constants.HF_HUB_DISABLE_TELEMETRY = True

@@ -63,6 +63,16 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
         assert constants.HF_HUB_DISABLE_TELEMETRY and are_progress_bars_disabled() == hidden
 
 
+def test_quiet_keeps_trainers_and_models_off_an_apple_gpu(monkeypatch, tmp_path):
+    import torch
+    from sentence_transformers.util import get_device_name
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert get_device_name() == "mps" or torch.cuda.is_available()
+    machine.quiet()
+    assert get_device_name() == machine.device()
+
+
 def test_quiet_silences_lancedb_when_it_makes_a_table(tmp_path):
     lines = (
         "from course_utils.machine import quiet",

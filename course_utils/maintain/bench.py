@@ -97,7 +97,7 @@ def load_model() -> SentenceTransformer:
     model = SentenceTransformer(
         checkpoint(P.embedder), device="cpu", model_kwargs={"dtype": P.dtype, "attn_implementation": P.attention}
     )
-    model[0].processing_kwargs = {"image": {"size": P.pixels}}
+    model[0].processing_kwargs |= {"image": {"size": P.pixels}}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not re.search(P.frozen, name))
     model.model_card_data.widget = [{}]  # something, or the trainer decodes pages for examples

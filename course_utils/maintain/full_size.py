@@ -88,7 +88,7 @@ def one_step(sizes: dict, way: dict, limit: int, side: int) -> dict:
     torch.manual_seed(0)
     lender = checkpoint(load_profile("tiny").embedder)  # of the tokenizer and the processor
     model = SentenceTransformer(lender, device="cpu")
-    model[0].processing_kwargs = {"image": {"size": {"shortest_edge": 32 * 32, "longest_edge": side * side}}}
+    model[0].processing_kwargs |= {"image": {"size": {"shortest_edge": 32 * 32, "longest_edge": side * side}}}
     start = time.perf_counter()
     model[0].model = AutoModel.from_config(configuration(sizes), dtype=torch.bfloat16, attn_implementation="sdpa")
     built = time.perf_counter() - start

@@ -63,7 +63,7 @@ kwargs = {"dtype": P.dtype, "attn_implementation": P.attention}
 model = SentenceTransformer(checkpoint(P.embedder), device=device(), model_kwargs=kwargs)
 model[0].processing_kwargs |= {
     "image": {"size": P.pixels},
-    "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames, each within the budget
+    "video": {"do_sample_frames": False, "cap_pixels_per_frame": True},  # all frames, in one video budget
 }
 dataset = prepare_dataset(P)
 dev_data = load_dataset(dataset, P.dev_config, split=P.dev_split)

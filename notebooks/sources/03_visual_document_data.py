@@ -82,8 +82,8 @@ plots.pages_row([row[name] for name in columns], columns, title=row["query"])
 # [loss](https://sbert.net/docs/package_reference/sentence_transformer/losses.html) is high if queries do not
 # find their own pages among all pages of the batch. It reads the order of the columns, not their names:
 # **the first column is the anchor, the second the positive, all others are negatives**. Training pulls
-# the anchor towards its positive and away from negatives. Only four names count: a column called `label`,
-# `labels`, `score` or `scores` is taken out as labels.
+# the anchor towards its positive and away from negatives. As labels, only the first column called `label`,
+# `labels`, `score` or `scores` is taken out.
 #
 # ![query, image, negative_0 go through the collator to anchor, positive, negative](images/03_columns.svg)
 #
@@ -383,8 +383,8 @@ print(
 # loss would push an answer away from its query. There are two filters:
 #
 # - **Judgements** remove what is known to answer, and nothing else.
-# - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. The next
-#   candidate takes its place, if there is one. A relative margin of 0.05 removes what scores above 95% of the
+# - A **margin** removes each candidate that scores nearly as high as the positive, right or wrong. Another
+#   of the 12 nearest takes its place, if any. A relative margin of 0.05 removes what scores above 95% of the
 #   positive's score.
 #
 # **Predict:** does the margin remove anything but the false negatives?

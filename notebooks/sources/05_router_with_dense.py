@@ -103,9 +103,12 @@ plots.pages_row([test.image(page) for page in shown], marks, title=f"query: “{
 
 # %%
 towers = {"dtype": "float32", "attn_implementation": P.attention}
+full_length = (
+    {} if P.drawn else {"text": {"padding": "max_length", "max_length": 64}}
+)  # as the published SigLIP
 text = Transformer(checkpoint(P.text_tower), model_kwargs=towers)
 pooling = Pooling(text.get_embedding_dimension(), pooling_mode="mean")
-image = Transformer(checkpoint(P.image_tower), model_kwargs=towers)
+image = Transformer(checkpoint(P.image_tower), model_kwargs=towers, processing_kwargs=full_length)
 
 
 def new_dense(seed):
@@ -457,7 +460,10 @@ learner, data = learner_with(text, pooling, dense), pairs  # the very modules of
 if IMAGE_TOWER:  # the true pages, and for each row a page that looks like the answer (a hard negative)
     RATES[r"sub_modules\.image\.0\."] = 3e-5
     columns = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
-    learner, data = model, train_rows.select_columns(columns)
+    learner = SentenceTransformer(
+        modules=[router, Normalize()], device=device()
+    )  # what a trainer wraps is not `model`
+    data = train_rows.select_columns(columns)
 for name, parameter in learner.named_parameters():
     parameter.requires_grad_(not re.search(NEVER, name))
 for pattern, rate in (RATES | {r"sub_modules\.text\.2\.": STAGE_TWO["rate"]}).items():
@@ -604,7 +610,7 @@ for name, each in (("Router", model), ("VLM", network)):
         seconds = []
         for _ in range(2):  # the faster one counts
             began = time.perf_counter()
-            encode(inputs[what], **options)
+            encode(inputs[what], **options).cpu()  # a GPU is waited for
             seconds.append((time.perf_counter() - began) / len(inputs[what]))
         run.record(f"seconds/{what}/{name.lower()}", min(seconds))
         table.loc[name, f"milliseconds a {what}"] = round(1000 * min(seconds), 1)

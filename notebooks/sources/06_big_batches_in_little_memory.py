@@ -110,7 +110,7 @@ def embed(model, part):
 def in_batch_loss(queries, positives, negatives, scale=20.0):
     """Mean cross entropy of picking one's own positive; three tensors (rows, dimensions)."""
     pages = torch.cat([positives, negatives])
-    similarity = normalize(queries) @ normalize(pages).T
+    similarity = normalize(queries.float()) @ normalize(pages.float()).T
     return cross_entropy(similarity * scale, torch.arange(len(queries), device=queries.device))
 
 
@@ -202,8 +202,7 @@ def training_step(kind, files, folder, options, mini_batch_size, lora):
     from time import perf_counter
     import psutil
     import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.sentence_transformer import SentenceTransformer, losses
     from course_utils.adapters import add_lora
 
     model = SentenceTransformer(folder, **options).train()
@@ -214,13 +213,14 @@ def training_step(kind, files, folder, options, mini_batch_size, lora):
     cached = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=mini_batch_size)
     loss = cached if "cached" in kind else losses.MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-5)
-    at_rest = psutil.Process().memory_info().rss / 2**20
+    at_rest = (torch.cuda.memory_allocated() or psutil.Process().memory_info().rss) / 2**20
     for file in files:
         columns, start = torch.load(file, map_location=model.device), perf_counter()
         loss(columns, labels=None).backward()
         optimizer.step()
         optimizer.zero_grad()
-    on_gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0
+    next(model.parameters()).flatten()[0].item()  # waits for a GPU
+    on_gpu = torch.cuda.max_memory_allocated() / 2**20  # 0 without one
     return {"seconds": perf_counter() - start, "at_rest": at_rest, "on_gpu": on_gpu}
 
 

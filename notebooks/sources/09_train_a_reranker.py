@@ -178,20 +178,21 @@ print(f"Most room: {widest} candidates.")
 
 # %%
 ready = CrossEncoder(checkpoint(P.reranker), model_kwargs=kwargs)
-ready[0].processing_kwargs = ready[0].processing_kwargs | {"image": {"size": P.pixels}}
+ready[0].processing_kwargs |= {"image": {"size": P.pixels}}
+prompt = ready.prompts.get(ready.default_prompt_name)  # some published rerankers have one
 print(ready)
 dev = build_corpus(dev_data)
 dev_ids = list(dev.queries)[: ROWS or None]
 first = next(iter(dev.queries))
 pair = (dev.queries[first], dev.corpus[min(dev.relevant[first])])
-inputs = ready.preprocess([pair])
+inputs = ready.preprocess([pair], prompt=prompt)
 text = ready[0].tokenizer.decode(inputs["input_ids"][0])
 print(re.sub(r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", text))
 
 # %% [markdown]
 # The last line is what the model reads (image tokens shortened). A pair becomes two messages with the **roles `query`
-# and `document`**. **Watch out**: the chat template of a raw VLM, which turns messages into one text, does not know
-# these roles. If you build a reranker from one, add them to its template first; otherwise the pair is refused.
+# and `document`**. **Watch out**: the chat template of a raw VLM, which turns messages into one text, often does not
+# know these roles. If you build a reranker from one, add them to its template first, or the pair is refused.
 #
 # ## 3. Near misses, from the retriever itself
 #
@@ -204,7 +205,7 @@ print(re.sub(r"(<\|image_pad\|>\s*)+", "<|image_pad|>… ", text))
 
 # %%
 retriever = SentenceTransformer(found.model or checkpoint(P.embedder), model_kwargs=kwargs)
-retriever[0].processing_kwargs = {"image": {"size": P.pixels}}
+retriever[0].processing_kwargs |= {"image": {"size": P.pixels}}
 print("mined with", "your finetuned model of lesson 07" if found.model else "the base embedder")
 
 
@@ -288,7 +289,7 @@ arguments = CrossEncoderTrainingArguments(
     lr_scheduler_type="linear",
     bf16=P.bf16,
     fp16=P.fp16,
-    prompts=ready.prompts.get(ready.default_prompt_name),
+    prompts=prompt,
     save_strategy="no",
     logging_steps=0.05,
     seed=SEED,

@@ -475,8 +475,8 @@ if P.drawn:
 #
 # ## 7. What it costs, and two ways to pay less
 #
-# **Pooled tokens** ([Clavié et al. 2024](https://arxiv.org/abs/2409.14683)): `HierarchicalTokenPooling` groups the
-# patches of a page whose vectors are similar, and keeps the mean of each group. A factor of 4 keeps a quarter of the
+# **Pooled tokens** ([Clavié et al. 2024](https://arxiv.org/abs/2409.14683)): `HierarchicalTokenPooling` groups
+# similar patches of a page, and keeps each group's mean, scaled to length one. A factor of 4 keeps a quarter of the
 # vectors. Nothing is trained or embedded again.
 #
 # **Two stages**: the single vectors find 50 candidates, and MaxSim orders only those.
