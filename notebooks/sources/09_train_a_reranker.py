@@ -546,7 +546,8 @@ enough = next(k for k in depths if depths[k].mean >= depths[20].mean - 0.005)
 if enough < 20:
     print(f"You saw {enough} candidates come within 0.005 of what twenty score, or above.")
 else:
-    print("You saw", *(k for k in depths if k < 20), "candidates score lower than twenty by more than 0.005.")
+    fewer = ", ".join(str(k) for k in depths if k < 20)
+    print(f"You saw {fewer} candidates score lower than twenty by more than 0.005.")
 figure = plots.by_depth(depths, seconds, best)
 alt = "NDCG@10 by number of candidates reranked, with the ceiling and the seconds a query."
 run.figure("depth", figure, alt)
