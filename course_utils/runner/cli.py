@@ -36,7 +36,9 @@ def main() -> None:
 )
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the lesson.")
 @click.option("--resume", is_flag=True, help="Skip what finished with the same settings; go on with stopped training.")
-@click.option("--cell-minutes", default=720.0, show_default=True, help="End a lesson when a cell takes longer.")
+@click.option(
+    "--cell-minutes", type=float, help="End a lesson when a cell takes longer. [default: 60 in tiny, else 720]"
+)
 @click.option(
     "--solutions/--learner", default=False, help="Run the notebooks with the exercises solved. [default: learner]"
 )
@@ -45,7 +47,7 @@ def run(
     profile: str,
     pairs: tuple[tuple[str, str], ...],
     resume: bool,
-    cell_minutes: float,
+    cell_minutes: float | None,
     solutions: bool,
 ) -> None:
     """Run lessons (all, or those with the numbers NN) and write build/index.html."""

@@ -19,7 +19,8 @@ from course_utils.runner.lessons import Lesson, format_minutes
 from course_utils.runner.records import FAILED, FINISHED, Record, memory_text, read_metrics, read_record, write_record
 from course_utils.runner.report import write_report
 
-CELL_MINUTES = 720.0  # longer than any training of the course
+CELL_MINUTES = 720.0  # longer than any training of the published models
+TINY_CELL_MINUTES = 60.0  # longer than any cell in tiny, so that one that hangs does not hold up the night
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # nbconvert's page without the scripts that it would fetch from a network
 HTML_TEMPLATE = """{% extends "lab/index.html.j2" %}
@@ -35,17 +36,18 @@ def run_lessons(
     variant: str = "learner",
     resume: bool = False,
     say: Callable[[str], None] = print,
-    cell_minutes: float = CELL_MINUTES,
+    cell_minutes: float | None = None,
 ) -> list[Record]:
     """Run the lessons and write notebooks, HTML, records and `index.html` to `build`.
 
-    A cell that takes longer than `cell_minutes` ends its lesson. `variant` is `learner` or `solutions` and is kept in
-    the record. With `resume`, lessons that finished with the same cells, settings and packages are left as they are,
-    and the others get `RESUME=True` if they know that parameter.
+    A cell that takes longer than `cell_minutes` (an hour in `tiny`, else twelve) ends its lesson. `variant` is `learner`
+    or `solutions` and is kept in the record. With `resume`, lessons that finished with the same cells, settings and
+    packages are left as they are, and the others get `RESUME=True` if they know that parameter.
     Returns the records in order. Raises CourseError if another run is at work on the lesson in `build`, OSError if
     `build` cannot be written; KeyboardInterrupt passes through.
     """
     build = Path(build).resolve()
+    limit = cell_minutes or (CELL_MINUTES if profile.network else TINY_CELL_MINUTES)
     records = []
     for lesson in lessons:
         header = lesson.header()
@@ -67,7 +69,7 @@ def run_lessons(
                     record = earlier
                     say(f"{lesson.number} finished before with the same settings: left as it is.")
                 else:
-                    _run_lesson(lesson, record, profile, build, resume, cell_minutes)
+                    _run_lesson(lesson, record, profile, build, resume, limit)
                     say(_summary(record, build))
         except Timeout as error:
             raise CourseError(
