@@ -460,9 +460,8 @@ learner, data = learner_with(text, pooling, dense), pairs  # the very modules of
 if IMAGE_TOWER:  # the true pages, and for each row a page that looks like the answer (a hard negative)
     RATES[r"sub_modules\.image\.0\."] = 3e-5
     columns = ["query", "image", *(f"negative_{k}" for k in range(P.negatives))]
-    learner = SentenceTransformer(
-        modules=[router, Normalize()], device=device()
-    )  # what a trainer wraps is not `model`
+    # a model of its own: on a GPU, the trainer wraps what it trains
+    learner = SentenceTransformer(modules=[router, Normalize()], device=device())
     data = train_rows.select_columns(columns)
 for name, parameter in learner.named_parameters():
     parameter.requires_grad_(not re.search(NEVER, name))
