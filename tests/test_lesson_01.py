@@ -42,6 +42,8 @@ def test_article_processor_arguments_set_the_tokens_and_a_call_wins_over_the_loa
     assert list(tokens.values()) == [2, 12, 24, 63]
     assert "processor_kwargs, at load: 12 image tokens" in output_text(notebook)
     assert "processing_kwargs, at call: 63 image tokens" in output_text(notebook)
+    said = "You saw 63 tokens in the call and 12 without it. So the call's budget counts."
+    assert said in output_text(notebook)
 
 
 def test_a_smaller_budget_loses_more_tokens_than_pixels(metrics):
@@ -52,6 +54,7 @@ def test_a_smaller_budget_loses_more_tokens_than_pixels(metrics):
 def test_article_model_arguments_set_dtype_and_attention(ran):
     metrics = ran[1]["metrics"]
     assert (metrics["bytes/parameter/unset"], metrics["bytes/parameter/float32"]) == (2, 4)
+    assert "You saw that unset means torch.bfloat16" in output_text(ran[0])
     assert "attention, as asked for above: sdpa" in output_text(ran[0])
 
 

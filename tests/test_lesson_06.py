@@ -1,7 +1,6 @@
 """Lesson 06: gradient caching is exact, and it holds memory where the plain loss does not."""
 
 import math
-import re
 
 import pytest
 import torch
@@ -165,6 +164,6 @@ def test_lesson_06_small_pages_raise_the_loss_of_the_same_rows(metrics):
 def test_lesson_06_the_sentence_on_the_cost_of_caching_is_what_its_turns_say(ran):
     text, metrics = output_text(ran[0]), ran[1]["metrics"]
     low, middle, high = (metrics[f"seconds/cached-over-plain{end}"] for end in ("/low", "", "/high"))
-    assert middle > 1 and f"caching take {middle:.2f} times as long" in text
+    assert low <= middle <= high and f"caching take {middle:.2f} times as long" in text
     where = "inside" if low <= 4 / 3 <= high else "outside"
-    assert re.search(rf"{where}\b.*{low:.3f} to {high:.3f}", text)
+    assert f"lies {where} the range of the turns, {low:.3f} to {high:.3f}" in text

@@ -59,8 +59,8 @@ def by_budget(metrics):
 
 
 def test_lesson_08_the_model_is_best_at_its_own_budget_and_does_not_break_above_it(metrics, by_budget):
-    assert len(by_budget) == 5
-    assert metrics["seconds/pixels/130-tokens"] > metrics["seconds/pixels/24-tokens"]
+    seconds = {name for name, value in metrics.items() if name.startswith("seconds/pixels/") and value > 0}
+    assert len(by_budget) == len(seconds) == 5
     half, three_quarters, trained, above, most = by_budget.values()
     assert half < three_quarters < trained == max(by_budget.values())
     assert min(above, most) > 0.85 * trained

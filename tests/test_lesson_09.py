@@ -64,8 +64,9 @@ def test_lesson_09_starts_from_the_score_that_lesson_07_left(metrics):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_lesson_09_the_gain_is_that_of_the_two_scores(metrics, stage):
+def test_lesson_09_the_gain_is_that_of_the_two_scores_and_below_the_ceiling(metrics, stage):
     retrieved, reranked = metrics[f"ndcg@10/retrieved{stage}"], metrics[f"ndcg@10/reranked{stage}"]
+    assert metrics[f"ceiling{stage}"] >= reranked
     assert metrics[f"ndcg@10/gain{stage}"] == pytest.approx(reranked - retrieved)
 
 

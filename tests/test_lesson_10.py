@@ -130,6 +130,8 @@ def test_lesson_10_fewer_bits_tie_more_and_rescoring_ends_the_ties(metrics):
     widths = [metrics[f"ties/width/{d}"] for d in DIMENSIONS]
     assert widths[0] < 0.03 < widths[-1]
     for d in DIMENSIONS:
+        worst, mean, best = (metrics[f"ndcg@10/binary/{d}{end}"] for end in ("/worst", "", "/best"))
+        assert worst <= mean <= best
         assert metrics[f"ties/width-rescored/{d}"] < widths[DIMENSIONS.index(d)]
 
 
@@ -170,6 +172,7 @@ def test_lesson_10_the_search_page_uses_the_weight_that_the_lesson_fits(metrics)
 def test_lesson_10_the_reranked_part_says_what_it_gained(metrics):
     gain = metrics["ndcg@10/cheap-reranked"] - metrics["ndcg@10/cheap"]
     assert metrics["ndcg@10/gain/cheap-reranked"] == pytest.approx(gain)
+    assert metrics["ndcg@10/cheap-reranked"] <= metrics["ceiling/cheap"] + 1e-9
 
 
 def test_lesson_10_the_server_puts_the_right_page_first_and_names_the_time_of_each_stage(metrics):

@@ -63,7 +63,7 @@ def test_quiet_uses_the_cores_keeps_download_bars_and_sends_no_statistics(monkey
         assert constants.HF_HUB_DISABLE_TELEMETRY and are_progress_bars_disabled() == hidden
 
 
-def test_quiet_keeps_trainers_and_models_off_an_apple_gpu(monkeypatch, tmp_path):
+def test_quiet_keeps_trainers_and_models_off_an_apple_gpu(monkeypatch):
     import torch
     from sentence_transformers.util import get_device_name
 

@@ -1,7 +1,6 @@
 """A collection that is searched: vectors beside each document's images, and an engine that follows its folder."""
 
 import contextlib
-import functools
 import io
 import json
 import shutil
@@ -21,8 +20,6 @@ from course_utils.machine import device
 from course_utils.profiles import load_profile
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from course_utils.search import Engine
 
 LESSON = "12_your_own_documents"
@@ -82,11 +79,10 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
     profile = load_profile(facts["profile"])
     pages = read_folder(facts["pdfs"], folder / "pages", facts["pixels"]).pages
     models = {"before": profile.embedder} | ({"after": facts["model"]} if facts["model"] else {})
-    loaded = {when: lazy_model(profile, name) for when, name in models.items()}
+    embed = {when: asker(lazy_model(profile, name)) for when, name in models.items()}
     vectors, embedded = {}, 0
     for when, name in models.items():
-        encode = functools.partial(_documents, loaded[when])
-        vectors[when], count = embed_pages(pages, mark(name), encode)
+        vectors[when], count = embed_pages(pages, mark(name), lambda images, ask=embed[when]: unit(ask(images)))
         embedded = max(embedded, count)
     texts = pages["text"][pages["text"] != ""]
     reader = SentenceTransformer(facts["text_model"] or checkpoint(profile.text_tower), device=device())
@@ -96,14 +92,8 @@ def load_collection(name: str | Path) -> tuple["Engine", int]:
         folder=folder / "index",
         corpus=Corpus({}, dict(pages["image"]), {}, dict(pages["image"])),
         pages=vectors,
-        embed={when: asker(model) for when, model in loaded.items()},
+        embed=embed,
         texts=(list(texts.index), unit(reader.encode(texts.tolist())), reader.encode) if len(texts) else None,
         titles={page: f"{pages.at[page, 'file']}, page {pages.at[page, 'page']}" for page in ids},
     )
     return engine, embedded
-
-
-def _documents(model: Callable[[], "SentenceTransformer"], images: list[str]) -> np.ndarray:
-    from course_utils.search.engine import unit
-
-    return unit(model().encode_document(images, convert_to_tensor=True).float().cpu())

@@ -86,7 +86,7 @@ def lazy_model(profile: Profile, name: str) -> Callable[[], SentenceTransformer]
 
 
 def asker(model: Callable[[], SentenceTransformer]) -> Embed:
-    """What embeds words as a query and an image as a page."""
+    """What embeds words as a query, and an image, or a list of them, as pages."""
 
     def ask(query) -> np.ndarray:
         encode = model().encode_query if isinstance(query, str) else model().encode_document

@@ -335,9 +335,9 @@ def by_meaning(ids, documents):
 
 def verdict(gap, name, other):
     """What a paired interval of `name` minus `other` allows us to say."""
-    return (
-        "no difference shown" if gap.low <= 0 <= gap.high else f"{name if gap.low > 0 else other} is better"
-    )
+    if gap.low <= 0 <= gap.high:
+        return "no difference shown"
+    return f"{name if gap.low > 0 else other} is better"
 
 
 # %%

@@ -103,9 +103,8 @@ plots.pages_row([test.image(page) for page in shown], marks, title=f"query: “{
 
 # %%
 towers = {"dtype": "float32", "attn_implementation": P.attention}
-full_length = (
-    {} if P.drawn else {"text": {"padding": "max_length", "max_length": 64}}
-)  # as the published SigLIP
+# the published SigLIP was trained on texts filled up to 64 tokens
+full_length = {} if P.drawn else {"text": {"padding": "max_length", "max_length": 64}}
 text = Transformer(checkpoint(P.text_tower), model_kwargs=towers)
 pooling = Pooling(text.get_embedding_dimension(), pooling_mode="mean")
 image = Transformer(checkpoint(P.image_tower), model_kwargs=towers, processing_kwargs=full_length)
